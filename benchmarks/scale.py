@@ -5,10 +5,10 @@
     python benchmarks/scale.py --faces 100000 --dimensions 512
 
 `--photos`: from a folder of small pictures, variants of `--drawn` ones with bytes of their own, to the first step of a
-training, by the commands of a user. `--rows`: validation, copies, split and drift of rows without pictures, of a
-quarter of the rows and of all: `exponent` is 1 where a step grows as the rows do. `--faces`: grouping of embeddings
-with planted people, with exact neighbours (up to EXACT_ROWS) and in parts, their pairwise F1, and processor seconds of
-both ways to find neighbours.
+training, by the commands of a user. `--rows`: both validations, copies, split and drift of rows without
+pictures, of a quarter of the rows and of all: `exponent` is 1 where a step grows as the rows do. `--faces`: grouping of
+embeddings with planted people, with exact neighbours (up to EXACT_ROWS) and in parts, their pairwise F1, and processor
+seconds of both ways to find neighbours.
 
 Memory is that of all processes of a step, Java's and Spark's workers' included. The last line is JSON.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import math
 import os
@@ -25,7 +26,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -35,9 +36,15 @@ import psutil
 from benchmarks.preprocess import procedural, processor_seconds
 from benchmarks.real_networks import PROJECT, TINY
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 POLL_SECONDS = 0.25
 PHOTOS_OF_PERSON, COPIES, ROWS_OF_SHARD = 35, 0.05, 50_000
-STEPS = ("validate", "copies", "split", "drift")
+STEPS = ("validate", "validate_processed", "copies", "split", "drift")
+WIDTH, SIDE = 512, 64
+# As `preprocess` writes processed rows, and of a size of rows without pictures.
+ROW_GROUPS = {"processed": 64, "faces": 8192}
 
 
 def measured(name: str, command: list[str], folder: Path) -> dict[str, Any]:
@@ -97,14 +104,17 @@ def of_photos(folder: Path, photos: int, drawn: int, changes: list[str]) -> dict
 
 
 def write_rows(folder: Path, rows: int) -> None:
-    """Write a dataset and its processed rows without pictures: one in twenty rows is a copy of another."""
+    """Write a dataset and its processed rows without pictures but one: one in twenty rows is a copy of another."""
     import pyarrow as pa
     import pyarrow.parquet as pq
+    from PIL import Image
 
     from pipelines.core.row_schemas import DATASET_SCHEMA, PROCESSED_SCHEMA
 
     for name in ("faces", "processed"):
         (folder / name).mkdir(parents=True)
+    picture = io.BytesIO()
+    Image.new("RGB", (SIDE, SIDE)).save(picture, "JPEG")
     for start in range(0, rows, ROWS_OF_SHARD):
         rng = np.random.default_rng(start)
         numbers = np.arange(start, min(start + ROWS_OF_SHARD, rows))
@@ -119,19 +129,41 @@ def write_rows(folder: Path, rows: int) -> None:
             "n_bytes": rng.integers(10_000, 100_000, len(numbers)),
             "prompt": ["a person"] * len(numbers),
             "consent": ["granted"] * len(numbers),
-            "split": ["train"] * len(numbers),
+            "split": ["train" if one // PHOTOS_OF_PERSON % 8 else "test" for one in numbers],
             "status": ["ok"] * len(numbers),
             "yaw": rng.normal(0, 20, len(numbers)),
             "pitch": rng.normal(0, 10, len(numbers)),
+            "roll": rng.normal(0, 5, len(numbers)),
             "expression": rng.choice(["neutral", "happy"], len(numbers)),
+            **{name: ["a face"] * len(numbers) for name in ("face_prompt", "photo_key")},
+            **points_of(numbers),
+            "image": [picture.getvalue() if one == 0 else None for one in numbers],
         }
         for name, schema in (("faces", DATASET_SCHEMA), ("processed", PROCESSED_SCHEMA)):
-            columns = [
-                pa.array(values[field.name], field.type) if field.name in values else pa.nulls(len(numbers), field.type)
-                for field in schema
-            ]
-            table = pa.Table.from_arrays(columns, schema=schema)
-            pq.write_table(table, folder / name / f"part-{start // ROWS_OF_SHARD:05d}.parquet")
+            columns = [column_of(values.get(field.name, [None] * len(numbers)), field.type) for field in schema]
+            file = folder / name / f"part-{start // ROWS_OF_SHARD:05d}.parquet"
+            pq.write_table(pa.Table.from_arrays(columns, schema=schema), file, row_group_size=ROW_GROUPS[name])
+
+
+def column_of(values: Any, kind: pa.DataType) -> pa.Array:
+    """Return a column of a list, or of lists from an array (N, K)."""
+    import pyarrow as pa
+
+    if isinstance(values, np.ndarray) and values.ndim == 2:
+        offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
+        return pa.ListArray.from_arrays(offsets, values.ravel())
+    return pa.array(values, kind)
+
+
+def points_of(numbers: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the lists of processed rows: embeddings (N, 512) of the people, all different, and points of a face."""
+    people, each = np.unique(numbers // PHOTOS_OF_PERSON, return_inverse=True)
+    signs = np.stack([np.random.default_rng(person).integers(0, 2, WIDTH) for person in people]) * 2.0 - 1
+    points = {name: np.linspace(8, 56, 2 * count) for name, count in (("landmarks", 68), ("keypoints", 5), ("bbox", 2))}
+    return {
+        "embedding": (signs / math.sqrt(WIDTH)).astype(np.float32)[each],
+        **{name: np.tile(row.astype(np.float32), (len(numbers), 1)) for name, row in points.items()},
+    }
 
 
 def step(name: str, folder: Path) -> None:
@@ -147,6 +179,11 @@ def step(name: str, folder: Path) -> None:
         from pipelines.stages.validate import Inputs, Outputs, run
 
         run(params, Inputs(faces), Outputs(folder / "report"))
+    elif name == "validate_processed":
+        from pipelines.stages import validate_processed
+
+        inputs = validate_processed.Inputs(processed, faces)
+        validate_processed.run(params, inputs, validate_processed.Outputs(folder / "report_processed"))
     elif name == "drift":
         from pipelines.data.same_photos import check_same_photos
         from pipelines.registry.drift.features import read_sample

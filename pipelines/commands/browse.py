@@ -132,7 +132,7 @@ def _failing(name: str, params: Params, faces: Path, processed: Path) -> tuple[l
     if stage == _VALIDATE:
         frame, checks = validate.prepare(params, validate.Inputs(faces, own))
     elif stage == _VALIDATE_PROCESSED:
-        frame, checks, _ = validate_processed.prepare(params, validate_processed.Inputs(processed, None, own))
+        frame, checks = validate_processed.prepare(params, validate_processed.Inputs(processed, None, own))
     else:
         raise UserError(f"--failing {name}: expected {_VALIDATE}.NAME or {_VALIDATE_PROCESSED}.NAME")
     for check in checks:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from pipelines.core.params import Params
-from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
-from pipelines.data.spark import reported, spark_context
+from pipelines.core.row_schemas import DATASET_SCHEMA, count_rows
 from pipelines.data.validation.dataset_frame import dataset_frame, frame_of, spark_frame
 from pipelines.data.validation.dataset_suite import dataset_checks
+from pipelines.data.validation.on_spark import run_on_spark, runs_on_spark
 from pipelines.data.validation.own_checks import check_spark, own_checks
-from pipelines.data.validation.run_checks import run_checks, runs_on_spark
+from pipelines.data.validation.run_checks import run_checks
 from pipelines.data.validation.verdict import Outputs, Verdict
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Verdict:
     Raises UserError where the folder is no dataset, an own expectation is wrong or Data Docs cannot be written;
     StageFailed naming every expectation that failed.
     """
-    if runs_on_spark(params.validate_.engine, open_rows(inputs.faces, DATASET_SCHEMA).count_rows()):
+    if runs_on_spark(params.validate_.engine, count_rows(inputs.faces, DATASET_SCHEMA)):
         verdict = _run_on_spark(params, inputs, outputs)
     else:
         frame, checks = prepare(params, inputs)
@@ -48,12 +48,22 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Verdict:
 
 def _run_on_spark(params: Params, inputs: Inputs, outputs: Outputs) -> Verdict:
     check_spark(inputs.expectations)
-    own, checks = params.preprocess, dataset_checks(params.validate_, params.rights)
     # The columns of a dataset, and those of whose texts only is known that they are there.
     sample = frame_of(pa.Table.from_pylist([{"file_name": "", "prompt": ""}], DATASET_SCHEMA), params.rights)
-    checks += own_checks(inputs.expectations, "validate", sample, checks)
-    with spark_context(own.master, "dynamicid validate", own.spark) as context, reported("validate"):
-        return run_checks("validate", checks, spark_frame(context, inputs.faces, params.rights), outputs.data_docs)
+    checks = dataset_checks(params.validate_, params.rights)
+
+    def frame(context: Any) -> Any:
+        return spark_frame(context, inputs.faces, params.rights)
+
+    return run_on_spark(
+        "validate",
+        checks,
+        own=inputs.expectations,
+        sample=sample,
+        frame=frame,
+        cluster=params.preprocess,
+        docs=outputs.data_docs,
+    )
 
 
 def prepare(params: Params, inputs: Inputs) -> tuple[pd.DataFrame, list[Check]]:

@@ -17,7 +17,7 @@ import yaml
 from pipelines.core.chain import FACES
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import write_atomically
-from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
+from pipelines.core.row_schemas import DATASET_SCHEMA, count_rows
 from pipelines.versions.dvc import bring_data, dvc, dvc_problem, home_of, not_brought, pointed_hash, push_data
 from pipelines.versions.forgotten import LEDGER, describe_entries, gate, refuse_forgotten
 from pipelines.versions.git import git, in_repository
@@ -260,4 +260,4 @@ def rows_of(root: Path, tag: str) -> int | None:
 
 
 def _count(folder: Path) -> int | None:
-    return open_rows(folder, DATASET_SCHEMA).count_rows() if any(folder.glob("*.parquet")) else None
+    return count_rows(folder, DATASET_SCHEMA) if any(folder.glob("*.parquet")) else None

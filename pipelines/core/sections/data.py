@@ -31,7 +31,8 @@ class Validate(Section):
 
     engine: Engine = Field(
         "auto",
-        description="What Great Expectations runs on: `spark` above two million rows with `auto`, else `pandas`.",
+        description="What Great Expectations runs on, also in validate_processed: `spark` above two million rows with "
+        "`auto`, else `pandas`.",
     )
     min_photos: Count = Field(1, description="Minimum number of photos.")
     min_side: Count = Field(32, description="A photo whose shorter side has fewer pixels is small.")

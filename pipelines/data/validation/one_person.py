@@ -24,6 +24,8 @@ from pipelines.data.faces.pairs import RATE
 _WIDTH, _ROWS = 512, 8192
 # People compared at once: 1,024 with 65,536 are 256 MB of cosines.
 _HERE, _THERE = 1024, 65_536
+# People for whom memory is taken at first.
+_PEOPLE = 1024
 _CHANCE = 0.05
 _SHOWN_PHOTOS = 2
 # Averaging pairs of photos takes the chance out of single photos, but not out of people who are alike.
@@ -119,21 +121,23 @@ def _people(processed: Path) -> _People:
     usable = (pc.field("status") == OK) & pc.field("identity").is_valid()
     places: dict[str, int] = {}
     splits: list[str] = []
-    sums: list[np.ndarray] = []
-    counts: list[int] = []
-    for batch in open_rows(processed, PROCESSED_SCHEMA).to_batches(columns=columns, filter=usable, batch_size=_ROWS):
-        vectors = np.nan_to_num(list_matrix(batch["embedding"], _WIDTH)).astype(np.float32)
+    sums = np.zeros((_PEOPLE, _WIDTH), np.float32)
+    photos = np.zeros(_PEOPLE, np.int64)
+    rows = open_rows(processed, PROCESSED_SCHEMA)
+    for batch in rows.to_batches(columns=columns, filter=usable, batch_size=_ROWS, cache_metadata=False):
+        vectors = np.nan_to_num(list_matrix(batch["embedding"], _WIDTH, np.float32))
         names, owners = batch["identity"].to_pylist(), batch["split"].to_pylist()
         for name, split, vector in zip(names, owners, vectors, strict=True):
-            if name not in places:
-                places[name] = len(places)
+            place = places.setdefault(name, len(places))
+            if place == len(splits):
                 splits.append(split)
-                sums.append(np.zeros(_WIDTH, np.float32))
-                counts.append(0)
-            sums[places[name]] += vector
-            counts[places[name]] += 1
-    photos = np.array(counts, np.int64)
-    means = np.stack(sums) / photos[:, None].astype(np.float32) if sums else np.zeros((0, _WIDTH), np.float32)
+            if place == len(sums):
+                sums.resize((place + place // 4, _WIDTH), refcheck=False)
+                photos.resize(len(sums), refcheck=False)
+            sums[place] += vector
+            photos[place] += 1
+    means, photos = sums[: len(places)], photos[: len(places)]
+    means /= photos[:, None].astype(np.float32)
     return _People(list(places), splits, means, photos)
 
 

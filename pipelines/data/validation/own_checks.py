@@ -76,7 +76,7 @@ def check_spark(folder: Path | None) -> None:
     """Raise UserError where `folder` has Python files of expectations, which need a frame of pandas."""
     for file in sorted(folder.glob("[!._]*.py")) if folder is not None else ():
         raise UserError(
-            f"{file}: needs a frame of pandas, and this dataset is checked by Spark; set validate.engine to pandas "
+            f"{file}: needs a frame of pandas, and so many rows are checked by Spark; set validate.engine to pandas "
             "(about 1 GB of memory a million rows), or write the expectations as YAML"
         )
 

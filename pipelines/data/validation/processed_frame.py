@@ -1,71 +1,79 @@
-"""Read the processed rows as a data frame: a vector becomes one number, and pictures are not read."""
+"""Make a data frame of the processed rows, of pandas or of Spark, and name the doubtful faces."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from PIL import Image
 
-from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA, REJECTED, list_matrix, open_rows
+from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA, open_rows
+from pipelines.core.words import counted
+from pipelines.data.spark import data_frame
+from pipelines.data.validation.processed_rows import DESCRIBED, ROW_KEY, Piece, RowReader, described
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_PLAIN = [
-    "image_id",
-    "identity",
-    "file_name",
-    "split",
-    "status",
-    "reason",
-    "expression",
-    "pose",
-    "yaw",
-    "pitch",
-    "roll",
-    "det_score",
-]
-# Columns of lists, and the length that each must have.
-_VECTORS = {"embedding": 512, "landmarks": 136, "keypoints": 10, "bbox": 4}
-_TEXTS = ["prompt", "face_prompt"]
-_MOTION = ["expression", "pose", "pose_source"]
-_MISSING = "missing"
-# Rows whose vectors are in memory at once: about 30 MB.
-_BATCH = 8192
+# Pieces of some 8,000 rows that one Spark task reads.
+_PIECES_OF_TASK = 8
 _LISTED = 20
 
 
-def processed_frame(folder: Path) -> pd.DataFrame:
-    """Return a frame with one row per processed row.
+def processed_frame(folder: Path, other_names: Collection[str] = ()) -> pd.DataFrame:
+    """Return a frame with one row per processed row; `other_names`: people with another name in another split.
 
     Where an accepted row lacks a required value, the frame holds a value that fails its check (0, infinity, "missing");
     in rejected rows these columns, except `split`, are null. Derived columns: `embedding_norm`; `points_finite` and
     `bbox_inside` (1 or 0); `reason_fits` (1 or 0: rejected rows have a reason, accepted ones none); `accepted` (1 or 0,
     null for duplicates); `accepted_identity` and `test_identity` (null in other rows); `splits_of_identity` (number of
     splits); `names_expression`, `names_pose` (1, or 0 where it is open) and `names_both` (in split train only);
-    `repeats` (number of rows with the same name and bytes).
+    `repeats` (number of rows with the same name and bytes); `other_names` (1 or 0).
     """
     import pandas as pd
 
-    dataset = open_rows(folder, PROCESSED_SCHEMA)
-    side = _picture_side(dataset)
-    columns = [*_PLAIN, "pose_source", *_VECTORS, *_TEXTS]
-    no_rows = pa.RecordBatch.from_pylist([], pa.schema([PROCESSED_SCHEMA.field(name) for name in columns]))
-    parts = [_part(batch, side) for batch in dataset.to_batches(columns=columns, batch_size=_BATCH) if batch.num_rows]
-    frame = pd.concat(parts or [_part(no_rows, side)], ignore_index=True)
+    reader = RowReader(folder, other_names)
+    if not reader.pieces:
+        return empty_frame()
+    return _with_derived(pd.concat([reader.read(piece) for piece in reader.pieces], ignore_index=True))
+
+
+def empty_frame() -> pd.DataFrame:
+    """Return the frame of no rows."""
+    return _with_derived(described(PROCESSED_SCHEMA.empty_table(), 0, ()))
+
+
+def spark_frame(context: Any, folder: Path, other_names: Collection[str] = ()) -> Any:
+    """Return the frame of `processed_frame` as a DataFrame of Spark, whose workers read the shards."""
+    from pyspark.sql import Window
+    from pyspark.sql import functions as sql
+
+    reader = RowReader(folder, other_names)
+
+    def read(piece: Piece) -> pa.Table:
+        return pa.Table.from_pandas(reader.read(piece), DESCRIBED, preserve_index=False)
+
+    rows = data_frame(context, reader.pieces, read, DESCRIBED, -(-len(reader.pieces) // _PIECES_OF_TASK) or 1)
+    accepted = rows["status"] == OK
+    people = rows.groupBy("identity").agg(sql.countDistinct("split").alias("splits_of_identity"))
+    derived = {
+        "accepted_identity": sql.when(accepted, rows["identity"]),
+        "test_identity": sql.when(accepted & (rows["split"] == "test"), rows["identity"]),
+        "repeats": sql.count("*").over(Window.partitionBy(ROW_KEY)),
+    }
+    return rows.withColumns(derived).drop(ROW_KEY).join(people, "identity", "left")
+
+
+def _with_derived(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns that other rows decide, too."""
     identity = frame["identity"]
     frame["accepted_identity"] = identity.where(frame["status"] == OK)
     frame["test_identity"] = identity.where((frame["status"] == OK) & (frame["split"] == "test"))
     frame["splits_of_identity"] = frame.groupby("identity")["split"].transform("nunique")
-    frame["repeats"] = frame.groupby("row_key")["row_key"].transform("size")
-    return frame.drop(columns="row_key")
+    frame["repeats"] = frame.groupby(ROW_KEY)[ROW_KEY].transform("size")
+    return frame.drop(columns=ROW_KEY)
 
 
 def doubtful_faces(folder: Path, bound: float | None) -> Iterator[str]:
@@ -78,59 +86,9 @@ def doubtful_faces(folder: Path, bound: float | None) -> Iterator[str]:
         score = f"score {_below(row['det_score'], bound)} < {bound:g}"
         yield f"doubtful face: {row['file_name']} ({score}); a statue, a mask, a picture?"
     if rows.num_rows > _LISTED:
-        yield f"and {rows.num_rows - _LISTED} more doubtful faces: `det_score` in {folder}"
+        yield f"and {counted(rows.num_rows - _LISTED, 'more doubtful face')}: `det_score` in {folder}"
 
 
 def _below(value: float, bound: float) -> str:
     """Return a value with as many digits, two at least, as tell it from the bound above it."""
     return next((text for digits in range(2, 9) if float(text := f"{value:.{digits}f}") < bound), f"{value:g}")
-
-
-def _part(batch: pa.RecordBatch, side: int) -> pd.DataFrame:
-    import pandas as pd
-
-    ok = pc.equal(batch.column("status"), OK).fill_null(False).to_numpy(zero_copy_only=False)
-    frame = pa.Table.from_batches([batch.select([name for name in _PLAIN if name != "file_name"])]).to_pandas()
-    frame["split"] = frame["split"].where(~ok | frame["split"].notna(), _MISSING)
-    expression, pose, measured = (batch.column(name).is_valid().to_numpy(zero_copy_only=False) for name in _MOTION)
-    # Rows of an older format have no source of the pose: there it is read from the face prompt or the angle.
-    pose |= ~measured
-    frame["names_expression"] = np.where(ok, expression.astype(float), np.nan)
-    frame["names_pose"] = np.where(ok, pose.astype(float), np.nan)
-    frame["names_both"] = np.where(ok & (frame["split"] == "train"), (expression & pose).astype(float), np.nan)
-    for name in ("yaw", "pitch", "roll"):
-        # An accepted row without an angle must fail the range check, so it gets infinity.
-        frame[name] = frame[name].where(~ok | np.isfinite(frame[name]), np.inf).where(ok)
-    frame["det_score"] = frame["det_score"].where(ok)
-    for name in _TEXTS:
-        given = batch.column(name).is_valid().to_numpy(zero_copy_only=False)
-        frame[name] = np.where(ok, np.where(given, 1.0, 0.0), np.nan)
-    vectors = {name: list_matrix(batch.column(name), width) for name, width in _VECTORS.items()}
-    frame["embedding_norm"] = np.where(ok, np.nan_to_num(np.linalg.norm(vectors["embedding"], axis=1)), np.nan)
-    finite = np.isfinite(vectors["landmarks"]).all(1) & np.isfinite(vectors["keypoints"]).all(1)
-    frame["points_finite"] = np.where(ok, finite.astype(float), np.nan)
-    frame["bbox_inside"] = np.where(ok, _inside(vectors["bbox"], side).astype(float), np.nan)
-    rejected = (frame["status"] == REJECTED).to_numpy()
-    frame["reason_fits"] = (frame["reason"].notna().to_numpy() == rejected).astype(float)
-    frame["accepted"] = np.where(frame["reason"] == "duplicate", np.nan, ok.astype(float))
-    keys = pd.DataFrame({name: batch.column(name).to_pandas() for name in ("file_name", "image_id")})
-    frame["row_key"] = pd.util.hash_pandas_object(keys, index=False).to_numpy()
-    return frame
-
-
-def _inside(boxes: np.ndarray, side: int) -> np.ndarray:
-    x0, y0, x1, y1 = boxes.T
-    with np.errstate(invalid="ignore"):
-        return (x0 >= 0) & (y0 >= 0) & (x1 <= side) & (y1 <= side) & (x1 > x0) & (y1 > y0)
-
-
-def _picture_side(dataset: ds.Dataset) -> int:
-    """Return the side in pixels of the stored pictures, from the header of the first; 0 where there is none."""
-    accepted = (ds.field("status") == OK) & ds.field("image").is_valid()
-    # No read-ahead: one picture is enough.
-    lazily = {"batch_size": 16, "batch_readahead": 0, "fragment_readahead": 0, "use_threads": False}
-    first = dataset.head(1, columns=["image"], filter=accepted, **lazily)
-    if not first.num_rows:
-        return 0
-    with Image.open(io.BytesIO(first["image"][0].as_py())) as picture:
-        return max(picture.size)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.core.errors import UserError
 from pipelines.core.privacy import TELEMETRY_OFF
-from pipelines.core.sections.data import Engine
 from pipelines.data.validation.check import FAIL, Check
 from pipelines.data.validation.data_docs import docs_folder, shown_of, write_docs
 from pipelines.data.validation.own_checks import describe_faults
@@ -21,13 +20,6 @@ if TYPE_CHECKING:
 
 # Counts only: examples of offending values would put people's identities into a report.
 _COUNTS = {"result_format": "BASIC", "partial_unexpected_count": 0}
-# `auto`: a frame of pandas needs about 1 GB a million rows (docs/log/scaling.md).
-ROWS_IN_MEMORY = 2_000_000
-
-
-def runs_on_spark(engine: Engine, rows: int) -> bool:
-    """Return whether so many rows are checked by Spark, by `validate.engine`."""
-    return engine == "spark" or (engine == "auto" and rows > ROWS_IN_MEMORY)
 
 
 def run_checks(stage: str, checks: Sequence[Check], frame: Any, docs: Path | None) -> Verdict:

@@ -63,13 +63,14 @@ def test_a_stage_lists_all_the_code_that_it_imports(name: str, imports: grimp.Im
     files = [path.with_suffix(".py") for path in paths if not path.is_dir()]
     assert sorted(str(file) for file in files if not listed & {file, *file.parents}) == []
     # Sections of the whole parameters, which a stage and the evaluation get. Of `preprocess` train_anchoring and
-    # validate_processed read only where the face pack is, and that is in their `deps`; validate reads on which Spark it
-    # runs, which changes no verdict.
+    # validate_processed read only where the face pack is, and that is in their `deps`; both validations read what they
+    # run on, which changes no verdict.
     whole = (file.read_text() for file in files if "params: Params" in file.read_text())
     read = {section.rstrip("_") for text in whole for section in re.findall(r"\bparams\.(\w+)\b", text)}
     assert read & set(Params.model_json_schema(by_alias=True)["properties"]) - {"format", "profile"} <= {
         *stage.sections,
         *(("preprocess",) if name in ("validate", "train_anchoring", "validate_processed") else ()),
+        *(("validate",) if name == "validate_processed" else ()),
     }
 
 

@@ -75,30 +75,31 @@ def set_to(index: int, **values: Any) -> Callable[[list[Row]], None]:
     return lambda rows: rows[index].update(values)
 
 
-@pytest.mark.parametrize(
-    ("damage", "name"),
-    [
-        (set_to(3, embedding=np.full(512, 0.1)), "embedding_not_unit"),
-        (set_to(3, embedding=None), "embedding_not_unit"),
-        (set_to(3, landmarks=np.full(136, np.nan)), "points_not_finite"),
-        (set_to(3, keypoints=None), "points_not_finite"),
-        (set_to(3, bbox=[-2.0, 0.0, 10.0, 10.0]), "box_outside_picture"),
-        (set_to(3, bbox=[0.0, 0.0, 65.0, 10.0]), "box_outside_picture"),
-        (set_to(3, expression="bored"), "unknown_expression"),
-        (set_to(3, pose="sideways"), "unknown_pose"),
-        (set_to(3, yaw=400.0), "yaw_out_of_range"),
-        (set_to(3, roll=None), "roll_out_of_range"),
-        (set_to(3, split="train", identity="p0"), "people_in_several_splits"),
-        (set_to(3, split=None), "unknown_split"),
-        (set_to(3, status="maybe"), "unknown_status"),
-        (set_to(3, status=None), "without_status"),
-        (set_to(-1, reason="ugly"), "unknown_reason"),
-        (set_to(-1, reason=None), "reason_that_does_not_fit"),
-        (set_to(3, reason="no_face"), "reason_that_does_not_fit"),
-        (set_to(3, image_id=None), "without_image_id"),
-        (set_to(4, image_id=f"{3:064x}", file_name="p1/0.jpg"), "repeated_rows"),
-    ],
-)
+# A change of good rows, and the expectation that it breaks.
+DAMAGES = [
+    (set_to(3, embedding=np.full(512, 0.1)), "embedding_not_unit"),
+    (set_to(3, embedding=None), "embedding_not_unit"),
+    (set_to(3, landmarks=np.full(136, np.nan)), "points_not_finite"),
+    (set_to(3, keypoints=None), "points_not_finite"),
+    (set_to(3, bbox=[-2.0, 0.0, 10.0, 10.0]), "box_outside_picture"),
+    (set_to(3, bbox=[0.0, 0.0, 65.0, 10.0]), "box_outside_picture"),
+    (set_to(3, expression="bored"), "unknown_expression"),
+    (set_to(3, pose="sideways"), "unknown_pose"),
+    (set_to(3, yaw=400.0), "yaw_out_of_range"),
+    (set_to(3, roll=None), "roll_out_of_range"),
+    (set_to(3, split="train", identity="p0"), "people_in_several_splits"),
+    (set_to(3, split=None), "unknown_split"),
+    (set_to(3, status="maybe"), "unknown_status"),
+    (set_to(3, status=None), "without_status"),
+    (set_to(-1, reason="ugly"), "unknown_reason"),
+    (set_to(-1, reason=None), "reason_that_does_not_fit"),
+    (set_to(3, reason="no_face"), "reason_that_does_not_fit"),
+    (set_to(3, image_id=None), "without_image_id"),
+    (set_to(4, image_id=f"{3:064x}", file_name="p1/0.jpg"), "repeated_rows"),
+]
+
+
+@pytest.mark.parametrize(("damage", "name"), DAMAGES)
 def test_each_damage_breaks_its_expectation(params: Params, tmp_path: Path, damage: Callable, name: str) -> None:
     from pipelines.data.validation.processed_suite import processed_checks
     from pipelines.data.validation.run_checks import run_checks
