@@ -91,6 +91,7 @@ class AdapterShapes:
     templates: bool = False
     method: Method = DYNAMICID
     shortcut: float | None = None
+    plain_steps: int | None = None
 
     @classmethod
     def of(cls, config: Mapping[str, Any], unet: Path) -> AdapterShapes:
@@ -106,6 +107,7 @@ class AdapterShapes:
             templates=config["templates"],
             method=method_in(config, CONFIG),
             shortcut=config.get("shortcut"),
+            plain_steps=config.get("plain_steps"),
         )
 
     def build(self) -> Adapter:
@@ -115,7 +117,7 @@ class AdapterShapes:
         with torch.device("meta"):
             unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(self.unet, local_files_only=True))
             adapter = Adapter(unet, self.image_width, self.sizes, self.gate_threshold, self.method)
-            adapter.shortcut = self.shortcut
+            adapter.shortcut, adapter.plain_steps = self.shortcut, self.plain_steps
             if self.imr:
                 adapter.add_reconfigurator(residual=self.residual)
             if self.templates:

@@ -160,5 +160,8 @@ PUBLISHED_OF: dict[str, Conventions] = {
     "dynamicid": PUBLISHED,
     "ip_adapter_faceid": _FACES,
     "ip_adapter_faceid_plus": _FACES,
-    "consistentid": _FACES.with_values({"crop": "photo", "steps": 50, "guidance": 5.0}),
+    "consistentid": _FACES.with_values(
+        # Facial parts are found by landmarks in the frame of the crop.
+        {"crop": "photo", "landmark_frame": "photo", "target_landmarks": "source", "steps": 50, "guidance": 5.0}
+    ),
 }

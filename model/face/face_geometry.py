@@ -69,18 +69,26 @@ def face_crop(
     scaled = matrix * size
     crop = _warp(image, scaled, size)
     points = transform(landmarks, scaled)
+    hull = cv2.convexHull(face_outline(points, hair).astype(np.float32)).astype(np.int32)
+    mask = np.zeros((size, size), np.uint8)
+    cv2.fillConvexPoly(mask, hull, 255)
+    return np.where(mask[..., None] > 0, crop, np.uint8(_BACKGROUND))
+
+
+def face_outline(points: np.ndarray, hair: bool = False) -> np.ndarray:
+    """Return points whose convex hull is the face up to the forehead, or with `hair` what is around it as well.
+
+    `points` (68, 2) are landmarks in any frame that has no other shape than the picture.
+    """
     brows = points[17:27]
     height = float(np.linalg.norm(points[27] - points[8]))
     up = (points[27] - points[8]) / max(height, 1e-6)
     outline = np.concatenate([points, brows + up * height * _FOREHEAD])
-    if hair:
-        aside = np.array([-up[1], up[0]]) * height * _HAIR_ASIDE
-        sides = [points[[0, 4]] - aside, points[[16, 12]] + aside]
-        outline = np.concatenate([outline, brows + up * height * _HAIR_UP, *sides])
-    hull = cv2.convexHull(outline.astype(np.float32)).astype(np.int32)
-    mask = np.zeros((size, size), np.uint8)
-    cv2.fillConvexPoly(mask, hull, 255)
-    return np.where(mask[..., None] > 0, crop, np.uint8(_BACKGROUND))
+    if not hair:
+        return outline
+    aside = np.array([-up[1], up[0]]) * height * _HAIR_ASIDE
+    sides = [points[[0, 4]] - aside, points[[16, 12]] + aside]
+    return np.concatenate([outline, brows + up * height * _HAIR_UP, *sides])
 
 
 def _warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +13,7 @@ from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from torch import Tensor
 
 from model.face.conventions import OURS, Conventions
+from model.face.face_parts import described
 from model.inference.gate_maps import GateMaps
 from model.inference.identity_request import (
     FacePrompts,
@@ -25,8 +25,17 @@ from model.inference.identity_request import (
     for_pictures,
 )
 from model.inference.identity_tokens import TokenMaker
+from model.inference.part_fusion import PartFusion, fused_prompt, without_parts
+from model.inference.step_callback import advancing
 from model.network.adapter import Adapter
-from model.network.base import Base, BaseReference, encode_crops, fingerprint, has_two_text_encoders, load_base
+from model.network.base import (
+    Base,
+    BaseReference,
+    encode_crops,
+    fingerprint,
+    has_two_text_encoders,
+    load_base,
+)
 from model.network.crop_transform import CropTransform
 from model.network.identity_state import IdentityState
 from model.network.text_encoding import TextEncoder, cut_text, encode_text
@@ -46,6 +55,7 @@ class IdentityPipeline(DiffusionPipeline):
     adapter: Adapter | None = None
     two_text_encoders: bool = False
     base_fingerprint: str | None = None
+    _fusion: PartFusion | None = None
 
     @classmethod
     def from_base(cls, base: Base, adapter: Adapter | None = None) -> Self:
@@ -115,11 +125,6 @@ class IdentityPipeline(DiffusionPipeline):
     def set_adapter(self, adapter: Adapter) -> None:
         """Attach an adapter, replacing any other; raise ValueError under sequential CPU offload."""
         self._require_weights()
-        if adapter.method.facial_parts:
-            raise ValueError(
-                f"an adapter of {adapter.method.name}: pictures of facial parts are not made for drawing yet; "
-                "`dynamicid convert to-published` writes its own file"
-            )
         self.unload_adapter()
         adapter.to(self.unet.device, self.unet.dtype).eval()
         adapter.attach(self.unet)
@@ -184,8 +189,9 @@ class IdentityPipeline(DiffusionPipeline):
         return pipe
 
     def tokens_of(self, faces: Faces, face_prompts: FacePrompts | None = None) -> Tensor:
-        """Return identity tokens (B, K·P, D) of B pictures, K (the adapter's `tokens`) for each of P people.
+        """Return identity tokens (B, K·P, D) of B pictures, K (the adapter's `tokens_per_person`) for each of P people.
 
+        Those of a method with facial parts end with one vector for each part.
         `faces`: the people of one picture, or one such list per picture (all of one length), each a Face or a Blend of
         two. `face_prompts` in the same shape: None keeps the expression and pose of the reference; a text ("sad,
         slightly turned to the left") names one of seven expressions, one of five poses, or both; what it does not name
@@ -212,7 +218,12 @@ class IdentityPipeline(DiffusionPipeline):
         return ((self.tokenizer, self.text_encoder),)
 
     def cut_from(self, prompt: str) -> str:
-        """Return the end of `prompt` that is too long for the text encoders, which do not see it; "" for none."""
+        """Return the end of `prompt` that is too long for the text encoders, which do not see it; "" for none.
+
+        The words that name facial parts take their place in the text, too.
+        """
+        if self.adapter is not None and self.adapter.method.facial_parts:
+            prompt = described(self._texts()[0][0], prompt)
         return max((cut_text(tokenizer, prompt) for tokenizer, _ in self._texts()), key=len)
 
     @torch.no_grad()
@@ -233,6 +244,7 @@ class IdentityPipeline(DiffusionPipeline):
         boost_steps: int = 0,
         boost: float = 0.0,
         return_gate_maps: bool = False,
+        plain_steps: int | None = None,
         **arguments: Any,
     ) -> Any:
         """Render one picture for each of B prompts (or `num_images_per_prompt` of each).
@@ -244,6 +256,8 @@ class IdentityPipeline(DiffusionPipeline):
         - `gate`: False for plain decoupled attention. `identity_scale` λ: a number, (P,) or (B, P).
         - `layout_steps`: the number of first steps without LoRA, in which the base model lays out several people.
         - `boost`: added to the gate inside the boxes in the first `boost_steps` steps (see IdentityState).
+        - `plain_steps`: number of first steps in which words do not carry facial parts; None: as the adapter states.
+          Parts are those of one person: with several in a picture, or with λ = 0, the text stays as it is.
         - `arguments`: those of the base pipeline. Without faces and tokens, the base model is used alone.
 
         Raise ValueError for arguments that do not fit together; the message states what to change.
@@ -267,7 +281,11 @@ class IdentityPipeline(DiffusionPipeline):
         guided = arguments.get("guidance_scale", 7.5) > 1 and self.unet.config.time_cond_proj_dim is None
         tokens = for_pictures(identity_tokens, prompts, copies, "identity tokens")
         tokens = tokens.to(self._execution_device, self.unet.dtype)
+        tokens, parts = without_parts(adapter, tokens)
         people = tokens.shape[1] // adapter.sizes["tokens"]
+        fusion = None
+        if parts is not None and people == 1 and not (isinstance(identity_scale, int | float) and identity_scale == 0):
+            prompt, fusion = fused_prompt(self, parts, prompt, arguments, plain_steps)
         per_person = {
             "boxes": check_boxes(boxes, people, prompts, copies),
             "masks": check_masks(masks, people, prompts, copies),
@@ -293,7 +311,14 @@ class IdentityPipeline(DiffusionPipeline):
             cache={},
             **per_person,
         )
-        return self._run(state, maps, prompt, arguments)
+        return self._run(state, maps, prompt, arguments, fusion)
+
+    def encode_prompt(self, *arguments: Any, **keywords: Any) -> Any:
+        """Encode the prompts as the base pipeline does, and fuse facial parts into their words."""
+        encoded = super().encode_prompt(*arguments, **keywords)  # type: ignore[misc]
+        if self._fusion is None:
+            return encoded
+        return (*self._fusion.texts(*encoded[:2]), *encoded[2:])
 
     def _latent_size(self, height: int | None, width: int | None) -> tuple[int, int]:
         size = self.unet.config.sample_size
@@ -302,7 +327,14 @@ class IdentityPipeline(DiffusionPipeline):
             rows, columns = height // self.vae_scale_factor, width // self.vae_scale_factor
         return rows, columns
 
-    def _run(self, state: IdentityState | None, maps: GateMaps | None, prompt: Any, arguments: dict[str, Any]) -> Any:
+    def _run(
+        self,
+        state: IdentityState | None,
+        maps: GateMaps | None,
+        prompt: Any,
+        arguments: dict[str, Any],
+        fusion: PartFusion | None = None,
+    ) -> Any:
         arguments = dict(arguments)
         return_dict = arguments.pop("return_dict", True)
         if state is not None:
@@ -310,11 +342,15 @@ class IdentityPipeline(DiffusionPipeline):
             callback = arguments.get("callback_on_step_end")
             if isinstance(callback, PipelineCallback | MultiPipelineCallbacks):
                 arguments["callback_on_step_end_tensor_inputs"] = callback.tensor_inputs
-            arguments["callback_on_step_end"] = _advancing(state, maps, callback)
+            arguments["callback_on_step_end"] = advancing(state, maps, callback, fusion)
+            if fusion is not None and fusion.waits:
+                seen = arguments.get("callback_on_step_end_tensor_inputs") or ["latents"]
+                arguments["callback_on_step_end_tensor_inputs"] = list(dict.fromkeys([*seen, "prompt_embeds"]))
         # The loop stores its arguments in the pipeline, and its step in the scheduler. Each call uses copies of both,
         # so that concurrent calls do not mix.
         own = copy.copy(self)
         own.scheduler = copy.deepcopy(self.scheduler)
+        own._fusion = fusion
         found = own._loop(prompt, arguments)
         if hasattr(own, "_all_hooks"):
             self._all_hooks: Any = own._all_hooks
@@ -360,22 +396,3 @@ def _for_both_halves(value: Any, name: str) -> Any:
     """Repeat a value that has rows per picture for the unconditional half; return values for all pictures unchanged."""
     per_picture = isinstance(value, Tensor) and value.ndim > 1 and (len(value) > 1 or name == "scale")
     return torch.cat([value, value]) if per_picture else value
-
-
-def _advancing(state: IdentityState, maps: GateMaps | None, callback: Callable[..., Any] | None) -> Callable[..., Any]:
-    """Return a step callback that calls the caller's, counts the steps and folds gate maps."""
-
-    def advance(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        guided = pipe.do_classifier_free_guidance
-        out = tensors if callback is None else callback(pipe, step, timestep, tensors)
-        # Schedulers of higher order evaluate the UNet several times in one step.
-        state.step = (step + 1) // getattr(pipe.scheduler, "order", 1)
-        if maps is not None:
-            maps.fold()
-        if guided and not pipe.do_classifier_free_guidance:
-            state.conditional_half()
-            if maps is not None:
-                maps.guided = False
-        return out
-
-    return advance

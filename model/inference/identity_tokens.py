@@ -11,6 +11,7 @@ from torch import Tensor
 
 from model.face.face import Blend, Face
 from model.face.face_geometry import landmark_picture
+from model.face.face_parts import part_pictures
 from model.face.face_prompts import compose, describe_as_published
 from model.inference.identity_request import FacePrompts, Faces, faces_of, people_and_prompts, requested_motion
 from model.network.adapter import Adapter
@@ -30,7 +31,7 @@ class TokenMaker:
 
     @torch.no_grad()
     def __call__(self, faces: Faces, face_prompts: FacePrompts | None = None) -> Tensor:
-        """Return identity tokens (B, K·P, D) of B pictures with P people each; see DynamicIDPipeline.tokens_of."""
+        """Return identity tokens (B, K·P, D) of B pictures with P people each; see IdentityPipeline.tokens_of."""
         pictures, prompts = people_and_prompts(faces, face_prompts)
         everyone = [person for people in pictures for person in people]
         texts = [text for row in prompts for text in row]
@@ -53,11 +54,28 @@ class TokenMaker:
         device = self.adapter.null_tokens.device
         states = torch.cat([self.clip_states(face.crop).to(device) for face in unique.values()])
         embeddings = torch.from_numpy(np.stack([face.embedding for face in unique.values()])).to(device)
-        tokens = self.adapter.identity_tokens(embeddings, states)[[row[id(face)] for face, _ in requests]]
+        tokens = self.adapter.identity_tokens(embeddings, states)
+        if self.adapter.method.facial_parts:
+            tokens = torch.cat([tokens, torch.cat([self._parts(face) for face in unique.values()])], dim=1)
+        tokens = tokens[[row[id(face)] for face, _ in requests]]
         reconfigured = [index for index, (_, text) in enumerate(requests) if text is not None]
         if reconfigured:
             tokens[reconfigured] = self._reconfigured(tokens[reconfigured], [requests[index] for index in reconfigured])
         return tokens
+
+    def _parts(self, face: Face) -> Tensor:
+        """Return the vectors (1, R, D) of the facial parts of a face."""
+        ways = self.adapter.conventions
+        if (ways.crop, ways.landmark_frame, ways.landmark_points) not in (
+            ("aligned",) * 2 + (68,),
+            ("photo",) * 2 + (68,),
+        ):
+            raise ValueError(
+                f"conventions crop={ways.crop}, landmark_frame={ways.landmark_frame}, landmark_points="
+                f"{ways.landmark_points}: facial parts are found by 68 landmarks in the frame of the crop"
+            )
+        states = torch.cat([self.clip_states(picture) for picture in part_pictures(face.crop, face.landmarks)])
+        return self.adapter.part_vectors(states[None].to(self.adapter.null_tokens.device))
 
     def _reconfigured(self, tokens: Tensor, requests: list[tuple[Face, str | None]]) -> Tensor:
         """Return the tokens with the motions of their face prompts."""

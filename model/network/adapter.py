@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from model.face.conventions import OURS, Conventions
+from model.face.face_parts import PARTS
 from model.face.face_prompts import EXPRESSIONS, POSES
 from model.formats import KEY
 from model.network.adapter_config import (
@@ -47,6 +48,8 @@ class Adapter(nn.Module):
     and `templates` (7, 5, 68, 2), which are None before the reconfiguration stage. Parameters are in float32 unless
     moved; everything in `state_dict()` is saved. `made_by` (JSON) is what the training that made the adapter recorded
     about itself, None where nothing did; `conventions` say how its inputs are prepared. `shortcut`: as in FaceEncoder.
+    `plain_steps`: None where texts carry the facial parts in every denoising step, as in training here; else the number
+    of first steps without them, after which published code also fuses empty pictures into the negative text.
     """
 
     templates: Tensor | None
@@ -57,6 +60,7 @@ class Adapter(nn.Module):
         super().__init__()
         self.method = method
         self.shortcut: float | None = None
+        self.plain_steps: int | None = None
         self.sizes = sizes_for(method, sizes)
         self.gate_threshold = float(gate_threshold)
         self.image_width = int(image_width)
@@ -156,6 +160,11 @@ class Adapter(nn.Module):
         return self.reconfigurator is not None and (source or self.templates is not None)
 
     @property
+    def tokens_per_person(self) -> int:
+        """Identity tokens of a person and, behind them, one vector for each facial part where the method has these."""
+        return self.sizes["tokens"] + (len(PARTS) if self.method.facial_parts else 0)
+
+    @property
     def folded(self) -> float:
         """The scale at which LoRA is folded into the weights of the UNet; 0 if LoRA is not folded."""
         return 0.0 if self._folded is None else self._folded.scale
@@ -206,6 +215,11 @@ class Adapter(nn.Module):
         like = self.null_tokens
         return self.face_encoder(embeddings.to(like), clip_states.to(like), self.shortcut)
 
+    def part_vectors(self, states: Tensor) -> Tensor:
+        """Return a vector for each facial part (B, R, D) from CLIP states (B, R, T, W) of their pictures."""
+        assert self.facial_encoder is not None
+        return self.facial_encoder.encode(states.to(self.null_tokens))
+
     @torch.no_grad()
     def encode_null_tokens(self, empty: Tensor | None) -> None:
         """Set the null tokens to those of no face; `empty` (1, T, W): CLIP states of no picture, if they are read.
@@ -239,7 +253,8 @@ class Adapter(nn.Module):
 
     def config(self, base_reference: BaseReference) -> dict[str, Any]:
         """Return the content of `config.json`."""
-        stated = stated_method(self.method, self.shortcut, self.conventions) or stated_conventions(self.conventions)
+        own = {"shortcut": self.shortcut, "plain_steps": self.plain_steps}
+        stated = stated_method(self.method, own, self.conventions) or stated_conventions(self.conventions)
         return {
             KEY: stated.pop(KEY),
             "sizes": self.sizes,
@@ -297,7 +312,7 @@ class Adapter(nn.Module):
         adapter.base_reference = BaseReference(**config["base"])
         adapter.made_by = config.get("made_by")
         adapter.conventions = conventions_in(config, folder / CONFIG)
-        adapter.shortcut = config.get("shortcut")
+        adapter.shortcut, adapter.plain_steps = config.get("shortcut"), config.get("plain_steps")
         return adapter.eval()
 
     @classmethod

@@ -82,14 +82,15 @@ def method_in(config: Mapping[str, Any], origin: object) -> Method:
     return method_named(config.get("method", DYNAMICID.name), origin)
 
 
-def stated_method(method: Method, shortcut: float | None, conventions: Conventions) -> dict[str, Any]:
+def stated_method(method: Method, own: Mapping[str, Any], conventions: Conventions) -> dict[str, Any]:
     """Return what `config.json` states of another method than DynamicID, with its format; empty for DynamicID.
 
-    Readers of earlier formats know no other method, and would draw with a gate.
+    `own`: values of the method, None for those that it does not have. Readers of earlier formats know no other method,
+    and would draw with a gate.
     """
     if method == DYNAMICID:
         return {}
-    given = {} if shortcut is None else {"shortcut": shortcut}
+    given = {name: value for name, value in own.items() if value is not None}
     return {KEY: _METHODS, "method": method.name, **given, "conventions": conventions.model_dump()}
 
 
@@ -121,6 +122,8 @@ def _wrong_values(config: Mapping[str, Any]) -> Iterator[str]:
     shortcut = config.get("shortcut", 1.0)
     if isinstance(shortcut, bool) or not isinstance(shortcut, int | float) or not math.isfinite(shortcut):
         yield "shortcut"
+    if not _whole(config.get("plain_steps", 0), _MOST, least=0):
+        yield "plain_steps"
     if not isinstance(config.get("hair", False), bool):
         yield "hair"
     names, base = {field.name for field in fields(BaseReference)}, config.get("base")
@@ -131,8 +134,8 @@ def _wrong_values(config: Mapping[str, Any]) -> Iterator[str]:
         yield "made_by"
 
 
-def _whole(value: Any, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+def _whole(value: Any, most: int, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _is_path(value: Any) -> bool:

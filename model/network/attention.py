@@ -102,6 +102,8 @@ class SelfAttentionLoRA(LoRAAttention):
         query = split_heads(self._linear("to_q", attn.to_q, hidden, identity), attn.heads)
         key = split_heads(self._linear("to_k", attn.to_k, context, identity), attn.heads)
         value = split_heads(self._linear("to_v", attn.to_v, context, identity), attn.heads)
+        if identity is not None and identity.text_maps is not None:
+            identity.text_maps.collect(self, query, key)
         return join_heads(F.scaled_dot_product_attention(query, key, value, attn_mask=mask))
 
 
@@ -131,7 +133,10 @@ class SemanticActivatedAttention(LoRAAttention):
     ) -> Tensor:
         query = self._linear("to_q", attn.to_q, hidden, identity)
         key, value = self._text(attn, context, identity)
-        states = join_heads(F.scaled_dot_product_attention(split_heads(query, attn.heads), key, value, attn_mask=mask))
+        by_head = split_heads(query, attn.heads)
+        if identity is not None and identity.text_maps is not None:
+            identity.text_maps.collect(self, by_head, key)
+        states = join_heads(F.scaled_dot_product_attention(by_head, key, value, attn_mask=mask))
         if identity is not None and not identity.identity_off:
             weights, identity_value = self._identity(attn, query, identity)
             weights, identity_value = weights.to(states.dtype), identity_value.to(states.dtype)

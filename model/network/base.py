@@ -264,13 +264,13 @@ def encode_crops(
 
 
 @torch.no_grad()
-def empty_states(image_encoder: Any) -> Tensor:
+def empty_states(image_encoder: Any, device: torch.device | None = None) -> Tensor:
     """Return the penultimate states (1, T, W) float32 of a CLIP image encoder for a picture that is zero for it.
 
-    It is zero after normalisation: published code encodes it where there is no face.
+    It is zero after normalisation: published code encodes it where there is no face. `device`: as in `encode_crops`.
     """
-    side, device = image_encoder.config.image_size, image_encoder.device
-    picture = torch.zeros(1, 3, side, side, dtype=image_encoder.dtype, device=device)
+    side, where = image_encoder.config.image_size, image_encoder.device if device is None else device
+    picture = torch.zeros(1, 3, side, side, dtype=image_encoder.dtype, device=where)
     return image_encoder(picture, output_hidden_states=True).hidden_states[-2].float()
 
 

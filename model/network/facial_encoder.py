@@ -71,18 +71,22 @@ class FacialEncoder(nn.Module):
         self.visual_projection = PartResampler(width, image_width, text_width, depth, head_width)
         self.fuse_module = PartFusion(text_width)
 
-    def forward(self, text: Tensor, states: Tensor, words: Tensor, shown: Tensor) -> Tensor:
-        """Return text states (B, T, D) with the parts in them; `text` (B, T, D) stays as it is.
+    def encode(self, states: Tensor) -> Tensor:
+        """Return one vector a part (B, R, text_width) from CLIP states (B, R, t, image_width) of R parts."""
+        return self.visual_projection.encode(states.flatten(0, 1)).unflatten(0, states.shape[:2])
 
-        `states` (B, R, t, image_width): CLIP states of the pictures of R parts. `words` (B, T) bool: the tokens that
-        name a part; `shown` (B, R) bool: the parts that are there. In each text, the first word belongs to the first
-        part that is there, and so on; raise ValueError where their numbers differ.
+    def fuse(self, text: Tensor, parts: Tensor, places: Tensor) -> Tensor:
+        """Return text states (B, T, D) with vectors of parts (B, R, D) fused into words; `text` stays as it is.
+
+        `places` (B, R) int64: the token that names a part, below 0 where none does. No two parts have one token.
         """
-        named, present = words.sum(dim=1), shown.sum(dim=1)
-        if not torch.equal(named, present):
-            raise ValueError(f"words of facial parts {named.tolist()}, pictures of parts {present.tolist()}: not equal")
-        if not bool(words.any()):
-            return text
-        parts = self.visual_projection.encode(states[shown])
-        fused = self.fuse_module(text[words], parts.to(text.dtype))
-        return text.masked_scatter(words[..., None], fused.to(text.dtype))
+        length = text.shape[1]
+        # Parts without a word are fused into one behind the text, so that nothing is read from the device.
+        padded = F.pad(text, (0, 0, 0, 1))
+        at = torch.where(places < 0, length, places)[..., None].expand(-1, -1, text.shape[-1])
+        fused = self.fuse_module(padded.gather(1, at), parts)
+        return padded.scatter(1, at, fused.to(text.dtype))[:, :length]
+
+    def forward(self, text: Tensor, states: Tensor, places: Tensor) -> Tensor:
+        """Return text states (B, T, D) with the parts in them, from CLIP states of their pictures (see `fuse`)."""
+        return self.fuse(text, self.encode(states), places)

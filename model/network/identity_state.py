@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from model.network.regions import box_cells, mask_cells, vertical_slices
+from model.network.text_maps import TextMaps
 
 Box = Sequence[float]
 
@@ -30,6 +31,7 @@ class IdentityState:
       whether this applies at this step.
     - `height`, `width` of the latent (None: square).
     - `maps`: a list to which every cross-attention appends its gate (B, h, w), float32 in [0, 1], before the boost.
+    - `text_maps`: what collects the attention of chosen layers to words (see text_maps.py); for training.
     - `cache`: an empty dict, for inference only: keys and values of text and identity are then computed once for all
       steps with the same LoRA scale.
     """
@@ -49,6 +51,7 @@ class IdentityState:
     maps: list[Tensor] | None = None
     cache: dict[Any, Any] | None = None
     masks: Any = None
+    text_maps: TextMaps | None = None
     boosted: bool = field(default=False, init=False)
     current_lora_scale: float = field(default=1.0, init=False)
     _regions: dict[Any, Tensor] = field(default_factory=dict, repr=False)

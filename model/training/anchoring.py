@@ -16,11 +16,15 @@ from torch import Tensor, nn
 
 from model.face.conventions import OURS
 from model.network.adapter import Adapter
+from model.network.adapter_config import sizes_for
 from model.network.base import Base, empty_states
 from model.network.methods import DYNAMICID, Method, method_named
+from model.network.text_maps import TextMaps, layers_of
 from model.training.curve import LossCurve
 from model.training.encode import RecordEncoder
 from model.training.identity_loss import IdentityLoss
+from model.training.initial_weights import initialise_from
+from model.training.localisation import localisation_loss
 from model.training.loop import Run, run_loop
 from model.training.losses import (
     clean_latents,
@@ -32,6 +36,7 @@ from model.training.losses import (
     weighted_mse,
 )
 from model.training.optimisation import adamw
+from model.training.parts import PartRecords, part_records
 from model.training.photos import Photos
 from model.training.projection import pretrain_projection
 from model.training.recognition_network import RecognitionNetwork
@@ -53,6 +58,7 @@ class AnchoringData:
     states: Records | None
     faces: FaceRecords
     texts: Records
+    parts: PartRecords | None = None
 
     @property
     def networks(self) -> set[str]:
@@ -61,8 +67,9 @@ class AnchoringData:
 
     @property
     def encoded(self) -> list[Records]:
-        """What the base models compute; no states for a method that does not read them."""
-        return [records for records in (self.states, self.latents, self.texts) if records is not None]
+        """What the base models compute; no states and parts for a method that does not read them."""
+        parts = None if self.parts is None else self.parts.states
+        return [records for records in (self.states, parts, self.latents, self.texts) if records is not None]
 
 
 def anchoring_data(
@@ -70,22 +77,31 @@ def anchoring_data(
 ) -> AnchoringData:
     """Return the data of `photos` for a method; the last text is the empty prompt.
 
-    What is not in the cache is computed when it is drawn. Raise ValueError if the disk has no room for all of it.
+    Of a method with facial parts, the texts are prompts that name them. What is not in the cache is computed when it is
+    drawn. Raise ValueError if the disk has no room for all of it.
     """
+    prompts, parts = photos.prompts, None
+    if method.facial_parts:
+        prompts, parts = part_records(base, photos, encoder)
     data = AnchoringData(
         photos,
         encoder.latents(base, photos, resolution),
         encoder.clip_states(base, photos) if method.image_states else None,
         encoder.faces(photos),
-        encoder.texts(base, [*photos.prompts, ""]),
+        encoder.texts(base, [*prompts, ""]),
+        parts,
     )
-    encoder.require_space(*data.encoded, data.faces.records)
+    encoder.require_space(*data.encoded, data.faces.records, *([] if parts is None else [parts.landmarks]))
     return data
 
 
 @dataclass(frozen=True)
 class AnchoringBatch(Batch):
-    """One batch: latents and noise (B, C, h, w), steps (B,), conditions, and `dropped` (B,), true without identity."""
+    """One batch: latents and noise (B, C, h, w), steps (B,), conditions, and `dropped` (B,), true without identity.
+
+    Of a method with facial parts: CLIP states of the parts (B, R, T, W), their regions (B, R, S, S), and the tokens
+    (B, R) int64 that name them.
+    """
 
     latents: Tensor
     noise: Tensor
@@ -96,6 +112,9 @@ class AnchoringBatch(Batch):
     boxes: Tensor
     alignments: Tensor
     dropped: Tensor
+    part_states: Tensor
+    part_masks: Tensor
+    places: Tensor
 
 
 def make_batch(
@@ -118,17 +137,21 @@ def make_batch(
     text, identity, both = np.cumsum(drops)
     without_text = (chance < text) | ((chance >= identity) & (chance < both))
     without_identity = (chance >= text) & (chance < both)
-    empty = len(data.photos.prompts)
+    texts = np.where(without_text, len(data.photos.prompts), data.photos.prompt[rows])
+    none, parts = torch.zeros(len(rows), 0), data.parts
     return AnchoringBatch(
         latents,
         noise,
         torch.from_numpy(steps),
-        data.texts.tensor(np.where(without_text, empty, data.photos.prompt[rows])),
-        torch.zeros(len(rows), 0) if data.states is None else data.states.tensor(rows),
+        data.texts.tensor(texts),
+        none if data.states is None else data.states.tensor(rows),
         data.faces.embeddings(rows),
         data.faces.boxes(rows),
         data.faces.alignments(rows),
         torch.from_numpy(without_identity),
+        none if parts is None else parts.states.tensor(rows),
+        none if parts is None else parts.masks(rows),
+        none if parts is None else parts.places_of(texts, without_identity),
     )
 
 
@@ -154,6 +177,11 @@ class AnchoringModel(nn.Module):
             self.null_tokens = adapter.null_tokens
         self.empty = empty
         self.processors = adapter.processors
+        self.facial_encoder = adapter.facial_encoder
+        self.located: frozenset[int] = frozenset()
+        if adapter.method.facial_parts and settings.facial_parts.localisation_weight:
+            names = dict(zip(base.unet.attn_processors, adapter.processors, strict=True))
+            self.located = layers_of(names, settings.facial_parts.localisation_form)
         scheduler = DDPMScheduler.from_config(base.scheduler.config)
         self.frozen = (adapter, base.unet, scheduler)
         self.settings = settings
@@ -164,28 +192,46 @@ class AnchoringModel(nn.Module):
                 base.vae.enable_gradient_checkpointing()
 
     def forward(self, batch: AnchoringBatch) -> dict[str, Tensor]:
-        """Return scalar losses by name: `loss` and, with an identity term, `noise` and `identity`."""
-        noised, predicted = self._predict(batch)
-        noise = self._noise_loss(batch, predicted)
-        if self.identity_loss is None:
-            return {"loss": noise}
+        """Return scalar losses by name: `loss` and, where it has several terms, `columns`."""
+        maps = TextMaps(batch.places, self.located) if self.located else None
+        noised, predicted = self._predict(batch, maps)
+        terms = {"noise": self._noise_loss(batch, predicted)}
+        total = terms["noise"]
+        if self.identity_loss is not None:
+            terms["identity"] = self._identity(batch, noised, predicted)
+            total = total + self.settings.identity.weight * terms["identity"]
+        if maps is not None:
+            terms["localisation"] = localisation_loss(maps.found, batch.part_masks, batch.places >= 0)
+            total = total + self.settings.facial_parts.localisation_weight * terms["localisation"]
+        return {"loss": total, **(terms if self.columns else {})}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The terms of the loss, where there are several."""
+        added = {"identity": self.identity_loss is not None, "localisation": bool(self.located)}
+        return ("noise", *(name for name, there in added.items() if there)) if any(added.values()) else ()
+
+    def _identity(self, batch: AnchoringBatch, noised: Tensor, predicted: Tensor) -> Tensor:
+        """Return how unlike the person the prediction is, a scalar."""
+        assert self.identity_loss is not None
         # Rows without identity have no person to compare. Steps are shuffled, so the first rows are a random choice.
         counted = ~batch.dropped & latents_recoverable(self.frozen[2], batch.steps)
         rows = torch.nonzero(counted)[: self.settings.identity.faces, 0]
         clean = clean_latents(self.frozen[2], noised[rows], predicted[rows], batch.steps[rows])
-        identity = self.identity_loss(clean, batch.embeddings[rows], batch.alignments[rows])
-        return {"loss": noise + self.settings.identity.weight * identity, "noise": noise, "identity": identity}
+        return self.identity_loss(clean, batch.embeddings[rows], batch.alignments[rows])
 
     def noise_loss(self, batch: AnchoringBatch) -> Tensor:
         """Return the paper's noise-prediction loss, a scalar."""
         return self._noise_loss(batch, self._predict(batch)[1])
 
-    def _predict(self, batch: AnchoringBatch) -> tuple[Tensor, Tensor]:
-        """Return the noised latents and what the UNet predicts for them."""
+    def _predict(self, batch: AnchoringBatch, maps: TextMaps | None = None) -> tuple[Tensor, Tensor]:
+        """Return the noised latents and what the UNet predicts for them; `maps` collects where it looks for words."""
         adapter, unet, scheduler = self.frozen
-        tokens = self._tokens(adapter, batch)
+        tokens, text = self._tokens(adapter, batch), batch.text
+        if self.facial_encoder is not None:
+            text = self.facial_encoder(text, batch.part_states, batch.places)
         noised = scheduler.add_noise(batch.latents, batch.noise, batch.steps)
-        return noised, prediction(unet, noised, batch.steps, batch.text, tokens)
+        return noised, prediction(unet, noised, batch.steps, text, tokens, text_maps=maps)
 
     def _tokens(self, adapter: Adapter, batch: AnchoringBatch) -> Tensor:
         """Return the identity tokens of a batch, those of no identity where it was dropped."""
@@ -212,48 +258,6 @@ class AnchoringModel(nn.Module):
         )
 
 
-def initialise_from(adapter: Adapter, other: Adapter, origin: Path) -> None:
-    """Set all that this stage trains to the weights of `other`; raise ValueError, naming `origin`, if sizes differ.
-
-    If this LoRA has the higher rank, it keeps the other's directions, and the added ones have no effect at first.
-    """
-    rank = adapter.sizes["lora_rank"]
-    found, wanted = (
-        {"method": one.method.name, **one.sizes, "image_width": one.image_width, "width": one.width}
-        for one in (other, adapter)
-    )
-    if other.sizes["lora_rank"] <= rank:
-        found["lora_rank"] = rank
-    differing = [
-        f"{name} {found.get(name)}, here {value}" for name, value in wanted.items() if found.get(name) != value
-    ]
-    if differing:
-        raise ValueError(
-            f"{origin}: this adapter has another method or sizes ({'; '.join(differing)}); "
-            "start from scratch, or use the same"
-        )
-    adapter.face_encoder.load_state_dict(other.face_encoder.state_dict())
-    adapter.processors.load_state_dict(
-        {name: _widened(name, weight, rank) for name, weight in other.processors.state_dict().items()}
-    )
-    adapter.null_tokens.data.copy_(other.null_tokens.data)
-
-
-def _widened(name: str, weight: Tensor, rank: int) -> Tensor:
-    """Return `weight`, widened to `rank` if it belongs to a LoRA.
-
-    Rows added to `down` (rank, inputs) are random, on the scale of a new LoRA of the old rank, so that new directions
-    learn as fast as the old ones did; columns added to `up` (outputs, rank) are zeros.
-    """
-    down = "_lora.down." in name
-    if not down and "_lora.up." not in name:
-        return weight
-    present = weight.shape[0 if down else 1]
-    if down:
-        return torch.cat([weight, torch.randn(max(rank - present, 0), weight.shape[1]) / present])
-    return torch.cat([weight, weight.new_zeros(weight.shape[0], max(rank - present, 0))], dim=1)
-
-
 def train_anchoring(
     base: Base,
     training: AnchoringData,
@@ -278,7 +282,8 @@ def train_anchoring(
         raise ValueError("no photo to train on: expected rows with status ok in split train")
     set_seed(settings.seed)
     method = method_named(settings.method, "train_anchoring")
-    adapter = Adapter.create(base.unet, base.image_encoder, settings.sizes, settings.gate_threshold, method)
+    sizes = sizes_for(method, settings.sizes) | settings.facial_parts.sizes()
+    adapter = Adapter.create(base.unet, base.image_encoder, sizes, settings.gate_threshold, method)
     adapter.conventions = OURS.with_values({"hair": base.hair})
     if start is not None:
         trained = Adapter.load(start, base.unet)
@@ -326,7 +331,7 @@ def train_anchoring(
         settings=settings,
         run=run,
         label="anchoring",
-        columns=() if model.identity_loss is None else ("noise", "identity"),
+        columns=model.columns,
         samples=_samples(base, model, probing) if settings.samples_every else None,
     )
     model.update_null_tokens()
@@ -341,11 +346,19 @@ def _samples(base: Base, model: AnchoringModel, data: AnchoringData) -> SampleGr
     rows, device = some_of(people), base.unet.device
     states = torch.zeros(len(rows), 0) if data.states is None else data.states.tensor(rows)
     faces = data.faces.embeddings(rows).to(device), states.to(device)
-    text, empty = data.texts.tensor(data.photos.prompt[rows]), data.texts.tensor(np.array([len(data.photos.prompts)]))
+    prompts = data.photos.prompt[rows]
+    prompted, empty = data.texts.tensor(prompts), data.texts.tensor(np.array([len(data.photos.prompts)]))
 
     def tokens() -> Tensor:
         model.update_null_tokens()
         return adapter.identity_tokens(*faces)
+
+    def text() -> Tensor:
+        if data.parts is None or adapter.facial_encoder is None:
+            return prompted
+        places = data.parts.places_of(prompts, np.zeros(len(rows), bool))
+        shown = prompted, data.parts.states.tensor(rows), places
+        return adapter.facial_encoder(*(one.to(device) for one in shown))
 
     return SampleGrid(base, adapter, data.photos, [rows], text, empty, tokens)
 

@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from model.face.face_geometry import crop_landmarks, face_crop
+from model.face.face_parts import PARTS, part_pictures
 from model.network.base import Base, digest_of_files
 from model.training.alignment import alignment, normalised_keypoints
 from model.training.cache import RecordStore, fill, require_space, store_folder, text_keys
@@ -24,9 +25,15 @@ from model.training.records import EMBEDDING, POINTS, FaceRecords, Records, Sour
 _VERSION = 1
 _FACES_VERSION = 2
 # What is kept of each kind where nothing else is chosen, and of a kind that is computed whenever it is drawn.
-FORMATS: dict[str, str] = {"latents": "float16", "clip": "float16", "text": "float16", "identity_tokens": "float32"}
+FORMATS: dict[str, str] = {
+    "latents": "float16",
+    "clip": "float16",
+    "parts": "float16",
+    "text": "float16",
+    "identity_tokens": "float32",
+}
 NONE = "none"
-_FOLDERS = {"clip": "clip_states", "text": "text_states"}
+_FOLDERS = {"clip": "clip_states", "parts": "part_states", "text": "text_states"}
 
 
 @cache
@@ -128,16 +135,30 @@ class RecordEncoder:
 
     def clip_states(self, base: Base, photos: Photos) -> Records:
         """Return penultimate CLIP states (T, W) of the photos' face crops, without background and clothes."""
-        size = base.crop_size
 
         def encode(items: list[PhotoContent]) -> Tensor:
-            crops = [face_crop(item.image, item.keypoints, item.landmarks, size, base.hair) for item in items]
-            return base.encode_crops(np.stack(crops)).float().cpu()
+            return base.encode_crops(np.stack([_crop(item, base) for item in items])).float().cpu()
 
+        return self._image_states("clip", base, photos, (), encode)
+
+    def part_states(self, base: Base, photos: Photos) -> Records:
+        """Return penultimate CLIP states (R, T, W) of the photos' face crops with all but one of PARTS black."""
+
+        def encode(items: list[PhotoContent]) -> Tensor:
+            pictures = [
+                part_pictures(_crop(item, base), crop_landmarks(item.landmarks, item.keypoints)) for item in items
+            ]
+            return base.encode_crops(np.concatenate(pictures)).float().cpu().unflatten(0, (len(items), len(PARTS)))
+
+        return self._image_states("parts", base, photos, (len(PARTS),), encode)
+
+    def _image_states(
+        self, kind: str, base: Base, photos: Photos, before: tuple[int, ...], encode: Callable[..., Tensor]
+    ) -> Records:
         config = base.image_encoder.config
-        shape = ((config.image_size // config.patch_size) ** 2 + 1, int(config.hidden_size))
-        parts = folder_digest(base.image_encoder_folder), size, base.dtype, *(("hair",) if base.hair else ())
-        return self.records("clip", parts, photos.keys, shape, self._source(photos.content, encode, "image_encoder"))
+        shape = (*before, (config.image_size // config.patch_size) ** 2 + 1, int(config.hidden_size))
+        parts = folder_digest(base.image_encoder_folder), base.crop_size, base.dtype, *(("hair",) if base.hair else ())
+        return self.records(kind, parts, photos.keys, shape, self._source(photos.content, encode, "image_encoder"))
 
     def faces(self, photos: Photos) -> FaceRecords:
         """Return embeddings, landmarks in the crop frame, face boxes and alignments of the photos, in float32."""
@@ -157,6 +178,18 @@ class RecordEncoder:
         source = Source(photos.content, encode, self.batch)
         return FaceRecords(self._remembered(Records("faces", photos.keys, source, shape, store)))
 
+    def landmarks(self, photos: Photos) -> Records:
+        """Return the landmarks (68, 2) of the photos in 0 … 1 of their sides, in float32."""
+
+        def encode(items: list[PhotoContent]) -> np.ndarray:
+            sides = np.array([item.image.shape[1::-1] for item in items], np.float32)
+            return np.stack([item.landmarks for item in items]) / sides[:, None]
+
+        store = RecordStore(store_folder(self.root, "landmarks", _VERSION), (POINTS, 2), "float32")
+        return self._remembered(
+            Records("landmarks", photos.keys, Source(photos.content, encode, self.batch), store.shape, store)
+        )
+
     def texts(self, base: Base, prompts: Sequence[str]) -> Records:
         """Return text states (77, D) of distinct prompts."""
         parts = [folder_digest(base.pipeline_folder / name) for name in ("text_encoder", "tokenizer")]
@@ -170,6 +203,11 @@ class RecordEncoder:
 
     def _source(self, content: Callable[..., Any], encode: Callable[..., Tensor], *networks: str) -> Source:
         return Source(content, lambda items: encode(items).numpy(), self.batch, networks)
+
+
+def _crop(item: PhotoContent, base: Base) -> np.ndarray:
+    """Return the aligned face that the image encoder sees, (S, S, 3) uint8 RGB."""
+    return face_crop(item.image, item.keypoints, item.landmarks, base.crop_size, base.hair)
 
 
 def _check_size(photo: PhotoContent, resolution: int) -> None:

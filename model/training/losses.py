@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from model.network.identity_state import IdentityState
+from model.network.text_maps import TextMaps
 
 _MIN_SIGNAL = 0.05
 
@@ -27,14 +28,19 @@ def noise_target(scheduler: Any, latents: Tensor, noise: Tensor, steps: Tensor) 
     raise ValueError(f"prediction type {kind!r} of the scheduler: expected epsilon, v_prediction or sample")
 
 
-def prediction(unet: Any, noised: Tensor, steps: Tensor, text: Tensor, tokens: Tensor) -> Tensor:
-    """Return what the UNet predicts for noised latents (B, C, h, w), text states and identity tokens."""
+def prediction(
+    unet: Any, noised: Tensor, steps: Tensor, text: Tensor, tokens: Tensor, *, text_maps: TextMaps | None = None
+) -> Tensor:
+    """Return what the UNet predicts for noised latents (B, C, h, w), text states and identity tokens.
+
+    `text_maps` collects the attention of its layers to words.
+    """
     height, width = noised.shape[-2:]
     return unet(
         noised.to(unet.dtype),
         steps,
         text.to(unet.dtype),
-        cross_attention_kwargs={"identity": IdentityState(tokens, height=height, width=width)},
+        cross_attention_kwargs={"identity": IdentityState(tokens, height=height, width=width, text_maps=text_maps)},
         return_dict=False,
     )[0]
 

@@ -211,7 +211,8 @@ def _samples(base: Base, adapter: Adapter, data: ReconfigurationData) -> SampleG
     sources, targets = some_of([rows[:1] for rows in several]), some_of(several, 1)
     batch = make_batch(data, sources, targets[:, None], np.ones((len(sources), 1), bool)).to(base.unet.device)
     text, empty = data.texts.tensor(data.photos.prompt[targets]), base.encode_text([""])[0].float().cpu()
-    return SampleGrid(base, adapter, data.photos, [sources, targets], text, empty, lambda: batch.predict(adapter))
+    shown = [sources, targets]
+    return SampleGrid(base, adapter, data.photos, shown, lambda: text, empty, lambda: batch.predict(adapter))
 
 
 def initialise_from(adapter: Adapter, other: Adapter, origin: Path) -> None:

@@ -25,16 +25,16 @@ _GUIDANCE = 3.0
 class SampleGrid:
     """Rows of photos, and below them what the adapter draws: one column for each picture.
 
-    `shown` are positions in `photos`, row by row; `text` are states (N, T, D) of the prompts of the last row, `empty`
-    (1, T, D) those of no prompt. `tokens()` returns the identity tokens (N, K, D) by the weights of the moment.
-    `adapter` is attached to the UNet of `base`.
+    `shown` are positions in `photos`, row by row; `text()` returns states (N, T, D) of the prompts of the last row,
+    `tokens()` the identity tokens (N, K, D), both by the weights of the moment; `empty` (1, T, D) are the states of no
+    prompt. `adapter` is attached to the UNet of `base`.
     """
 
     base: Base
     adapter: Adapter
     photos: Photos
     shown: Sequence[np.ndarray]
-    text: Tensor
+    text: Callable[[], Tensor]
     empty: Tensor
     tokens: Callable[[], Tensor]
 
@@ -58,10 +58,11 @@ class SampleGrid:
         """Return latents drawn by DDIM with classifier-free guidance."""
         from diffusers import DDIMScheduler
 
-        count, unet, factor = len(self.text), self.base.unet, 2 ** (len(self.base.vae.config.block_out_channels) - 1)
+        prompted, unet, factor = self.text(), self.base.unet, 2 ** (len(self.base.vae.config.block_out_channels) - 1)
+        count = len(prompted)
         scheduler = DDIMScheduler.from_config(self.base.scheduler.config)
         scheduler.set_timesteps(_STEPS, device=device)
-        text = torch.cat([self.empty.expand(count, -1, -1), self.text]).to(device)
+        text = torch.cat([self.empty.expand(count, -1, -1).to(device), prompted.to(device)])
         asked = self.tokens()
         tokens = torch.cat([self.adapter.null_tokens.to(asked).expand(count, -1, -1), asked])
         side = self.base.resolution // factor

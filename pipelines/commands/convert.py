@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from model.checkpoints.published import AdapterShapes, Published
     from model.face.conventions import Conventions
     from model.network.base import BaseReference
+    from model.network.methods import Method
     from pipelines.core.params import Params
 
 app = command_group("Convert adapters from and to published checkpoints, and to diffusers' IP-Adapter layout.")
@@ -58,6 +59,10 @@ def from_published(
         float | None,
         option("Add the face encoder's output so many times to the projected embedding: 1 for FaceID-Plus V2."),
     ] = None,
+    plain_steps: Annotated[
+        int | None,
+        option("First steps without facial parts, for ConsistentID; default: 1, as published; its demos: 31.", min=0),
+    ] = None,
     file: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
@@ -66,16 +71,21 @@ def from_published(
     from model.checkpoints.published import PublishedFiles, read_published, to_adapter, verify
     from model.network.base import BaseReference
 
-    if rest is not None and (residual is not None or templates_of is not None or shortcut is not None):
-        raise UserError("--rest already states --residual, --templates-of and --shortcut: give it alone")
+    own = {"--residual": residual, "--templates-of": templates_of, "--shortcut": shortcut, "--plain-steps": plain_steps}
+    if rest is not None and any(value is not None for value in own.values()):
+        raise UserError(f"--rest already states {', '.join(own)}: give it alone")
     _check_free(out)
     refuse_pointers(file for file in (saa, imr, landmark_encoder, rest, ip_adapter, consistentid) if file is not None)
     with wrong_use(ValueError, OSError):
         published = read_published(PublishedFiles(saa, imr, landmark_encoder, rest, ip_adapter, consistentid))
-        for name in _of_dynamicid(published, residual=residual, templates_of=templates_of, shortcut=shortcut):
-            raise UserError(f"{name}: not a value of {published.method.name}; leave it out")
+        for name in _foreign(published.method):
+            if own[name] is not None:
+                raise UserError(f"{name}: not a value of {published.method.name}; leave it out")
         shapes = _shapes(published, params, residual=bool(residual), templates=templates_of is not None)
         shapes = shapes if shortcut is None else replace(shapes, shortcut=shortcut)
+        if published.method.facial_parts and published.config is None:
+            as_published = 1 if params.conventions.like == "published" else None
+            shapes = replace(shapes, plain_steps=as_published if plain_steps is None else plain_steps)
         verify(published, shapes)
         if published.config is not None:
             reference, others = BaseReference(**published.config["base"]), published.rest
@@ -117,6 +127,8 @@ def to_published(
         say("this IMR adds to the source's tokens (residual); published code must do so too, or its faces are wrong")
     if (shortcut := config.get("shortcut")) is not None:
         say(f"published code needs the shortcut {shortcut:g} of the face encoder, which its files cannot hold")
+    if (plain := config.get("plain_steps")) is not None:
+        say(f"the first {plain} steps are without facial parts: start_merge_step={plain - 1} of published code")
     lost = "null tokens, templates and τ" if method.motion else "null tokens"
     say(f"published files cannot hold {lost}: they are in rest.safetensors")
     emit({"folder": str(out), "files": names})
@@ -198,15 +210,16 @@ def _conventions(published: Published, params: Params) -> Conventions:
     return own.with_values(params.conventions.values())
 
 
-def _of_dynamicid(
-    published: Published, *, residual: bool | None, templates_of: Path | None, shortcut: float | None
-) -> list[str]:
-    """Return the options that do not belong to the method of the files."""
-    method = published.method
-    given: dict[str, Any] = {"--residual": residual, "--templates-of": templates_of} if not method.motion else {}
+def _foreign(method: Method) -> list[str]:
+    """Return the options that do not belong to a method."""
     # A shortcut adds to the resampler's output.
-    given |= {"--shortcut": shortcut} if method.gate or not method.image_states else {}
-    return [name for name, value in given.items() if value is not None]
+    foreign = {
+        "--residual": not method.motion,
+        "--templates-of": not method.motion,
+        "--shortcut": method.gate or not method.image_states,
+        "--plain-steps": not method.facial_parts,
+    }
+    return [name for name, is_foreign in foreign.items() if is_foreign]
 
 
 def _record(published: Published, params: Params) -> Any:

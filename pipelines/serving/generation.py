@@ -171,6 +171,10 @@ class Generator:
             *self._unknown_size(people, width, height),
             *_poor_boxes(request.boxes, self._side, width, height),
         ]
+        if method.facial_parts and people > 1:
+            notes.append(
+                f"{people} people: facial parts of {method.name} are left out, as a text has those of one person"
+            )
         if any(record.domain == DRAWN for record in records) and (wrong := conflicts(self._networks, DRAWN)):
             notes.append(f"a reference seems to be a drawing: {describe_conflict(wrong, DRAWN)}")
         return GeneratedPicture(done.images[0], done.gate_maps[0] if gate_map else None, cut, "; ".join(notes))

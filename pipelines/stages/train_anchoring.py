@@ -85,7 +85,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
         if start is not None:
             # Hash the weights, not the address: in another registry, the same address is another model.
             hashes["start"] = folder_digest(start)
-        hashes |= chosen_formats(params)
+        hashes |= chosen_formats(params, section)
         with (
             training_run(NAME, section, hashes, accelerator, inputs) as running,
             record_encoder(params, section, accelerator, inputs) as encoder,

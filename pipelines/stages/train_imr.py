@@ -91,7 +91,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
             return untrained
         if start is not None:
             hashes["start"] = folder_digest(start)
-        hashes |= chosen_formats(params)
+        hashes |= chosen_formats(params, section)
         with (
             training_run(NAME, section, hashes, accelerator, inputs) as running,
             record_encoder(params, section, accelerator, inputs) as encoder,

@@ -41,6 +41,8 @@ _START = "start-"
 _WITHOUT_EFFECT = {"checkpoint_every", "samples_every"}
 # Parameters that came later, with the values that do what was done before.
 _LATER = {"keep": "last", "determinism": "bitwise", "method": "dynamicid"}
+# What only some methods read; parameters and caches that are named alike.
+_OF_PARTS = ("facial_parts", "parts")
 # Parameters that, where the schedules do not depend on them, change only where a training ends and what its curve has.
 _LENGTH = {"steps", "log_every"}
 
@@ -158,7 +160,7 @@ def training_run(
 
     shape = {"processes": str(accelerator.num_processes), "device": accelerator.device.type}
     # Without defaults that came later, the keys are those of earlier versions.
-    ignored = _WITHOUT_EFFECT | {name for name, value in _LATER.items() if getattr(settings, name, None) == value}
+    ignored = _unread(settings) | {name for name, value in _LATER.items() if getattr(settings, name, None) == value}
     exact, family = (
         resume_key({**hashes, **shape}, settings.model_dump(mode="json", exclude=ignored | without))
         for without in (set(), _LENGTH)
@@ -213,10 +215,18 @@ def record_encoder(params: Params, section: Loop, accelerator: Any, inputs: Trai
     return RecordEncoder(inputs.state / CACHE, section.cache_batch, accelerator, params.caches.model_dump())
 
 
-def chosen_formats(params: Params) -> dict[str, str]:
+def chosen_formats(params: Params, section: Loop) -> dict[str, str]:
     """Return, as an input of a training, what `caches` has other than by default: rounding changes the results."""
-    chosen = params.caches.model_dump(exclude_defaults=True)
+    chosen = params.caches.model_dump(exclude_defaults=True, exclude=_unread(section))
     return {"caches": json.dumps(chosen, sort_keys=True)} if chosen else {}
+
+
+def _unread(settings: Loop) -> set[str]:
+    """Return the parameters and caches that change no result of a training with `settings`."""
+    from model.network.methods import DYNAMICID, METHODS
+
+    method = METHODS[getattr(settings, "method", DYNAMICID.name)]
+    return _WITHOUT_EFFECT | (set() if method.facial_parts else set(_OF_PARTS))
 
 
 def check_kept(stage: str, settings: Loop, held_out: bool) -> None:
@@ -270,13 +280,18 @@ def write_results(
 
     folder, losses, metrics = outputs.adapter, outputs.losses, outputs.metrics
     reports = {losses: curve.csv(), metrics: json.dumps(rounded(values), indent=2) + "\n"}
-    recorded = {"base", "rights", stage} | ({"caches"} if chosen_formats(params) else set())
+    section: Loop = getattr(params, stage)
+    recorded = {"base", "rights", stage} | ({"caches"} if chosen_formats(params, section) else set())
     sections = params.model_dump(mode="json", by_alias=True, include=recorded)
-    sections[stage] = {
-        key: value
-        for key, value in sections[stage].items()
-        # Records of DynamicID stay as those of earlier versions.
-        if key not in _WITHOUT_EFFECT and (key, value) != ("method", _LATER["method"])
+    unread = _unread(section)
+    sections |= {
+        name: {
+            key: value
+            for key, value in sections[name].items()
+            # Records of DynamicID stay as those of earlier versions.
+            if key not in unread and (key, value) != ("method", _LATER["method"])
+        }
+        for name in {stage, "caches"} & recorded
     }
     adapter.made_by = {
         "stage": stage,

@@ -51,6 +51,9 @@ class Caches(Section):
     latents: CacheFormat = Field("float16", description="Latents of photos.")
     clip: CacheFormat = Field("float16", description="CLIP states of face crops, by far the largest.")
     text: CacheFormat = Field("float16", description="Text states of prompts.")
+    parts: CacheFormat = Field(
+        "float16", description="CLIP states of facial parts, for consistentid: four times as large as `clip`."
+    )
     identity_tokens: CacheFormat = Field("float32", description="Identity tokens of photos, for train_imr.")
 
 
@@ -109,13 +112,29 @@ class IdentityTerm(Section):
     faces: Count = Field(8, description="Photos per batch on which the term is computed.")
 
 
+class FacialParts(Section):
+    """Facial parts of consistentid: its encoder, and the loss by which attention finds the words that name them."""
+
+    width: int = Field(1024, ge=64, multiple_of=64, description="Width of the facial encoder's resampler.")
+    depth: Count = Field(8, description="Layers of the facial encoder's resampler.")
+    localisation_weight: float = Field(0.01, ge=0, description="Weight of the localisation loss; 0: none.")
+    localisation_form: Literal["ours", "published"] = Field(
+        "ours",
+        description="Attention to words, or, as in published code by mistake, to positions with the words' numbers.",
+    )
+
+    def sizes(self) -> dict[str, int]:
+        """Return the sizes of the facial encoder, by the names of the adapter."""
+        return {"parts_width": self.width, "parts_depth": self.depth}
+
+
 class TrainAnchoring(Loop):
     """The anchoring stage (paper section 3.4): face encoder and SAA on single-person pictures."""
 
-    method: Literal["dynamicid", "ip_adapter_faceid", "ip_adapter_faceid_plus"] = Field(
+    method: Literal["dynamicid", "ip_adapter_faceid", "ip_adapter_faceid_plus", "consistentid"] = Field(
         "dynamicid",
-        description="Method whose adapter is trained, by the same loss. Those of IP-Adapter have no gate and no IMR: "
-        "`train_imr` passes them on, and expression and pose are asked for in words.",
+        description="Method whose adapter is trained. All but dynamicid have no gate and no IMR: `train_imr` passes "
+        "them on, and expression and pose are asked for in words.",
     )
     start_from: StartFrom = Field(
         None,
@@ -137,6 +156,7 @@ class TrainAnchoring(Loop):
     min_snr_gamma: float | None = Field(None, description="γ of min-SNR loss weights; null: equal weights.")
     probe_photos: Count = Field(32, description="Held-out photos with fixed noise for the curve `probe`.")
     identity: IdentityTerm = IdentityTerm()
+    facial_parts: FacialParts = FacialParts()
     sizes: FaceEncoderSize = FaceEncoderSize()
 
     @property

@@ -26,7 +26,8 @@ from model.face.face import Face
 from model.foundation.random_models import RandomModels, random_tokenizer
 from model.inference.pipeline import DynamicIDPipeline, DynamicIDXLPipeline, pipeline_class
 from model.network.adapter import Adapter
-from model.network.base import Base, load_base
+from model.network.base import Base, empty_states, load_base
+from model.network.methods import METHODS
 from tests.model.inference.pictures import HALVES, draw, quiet
 
 WIDTH = 64
@@ -182,3 +183,21 @@ def test_the_pipeline_class_depends_on_the_folder(
         load_base(tmp_path, random_models.image_encoder)
     with pytest.raises(ValueError, match="DiTTransformer2DModel: expected a UNet2DConditionModel"):
         Adapter(DiTTransformer2DModel(2, 8, num_layers=1, sample_size=4, norm_num_groups=1), 48, {}, 0.3)
+
+
+def test_facial_parts_are_fused_into_the_words(base: Base, folder: Path, faces: list[Face]) -> None:
+    """Also after first steps without them, and in the negative text as published."""
+    torch.manual_seed(0)
+    sizes = {"lora_rank": 2, "parts_width": 64, "parts_depth": 1}
+    adapter = Adapter.create(base.unet, base.image_encoder, sizes, method=METHODS["consistentid"])
+    adapter.encode_null_tokens(empty_states(base.image_encoder))
+    pipe = quiet(pipeline_class(folder).from_base(base, adapter))
+    drawn = [draw(pipe, faces=faces[:1], plain_steps=steps).images for steps in (0, 1, 3)]
+    adapter.plain_steps = 0
+    drawn.append(draw(pipe, faces=faces[:1]).images)
+    for number, one in enumerate(drawn):
+        assert np.isfinite(one).all()
+        assert not any(np.allclose(one, other) for other in drawn[:number])
+    if folder.name == "xl":
+        with pytest.raises(ValueError, match="prompt_2: consistentid fuses facial parts"):
+            draw(pipe, faces=faces[:1], prompt_2="another text")

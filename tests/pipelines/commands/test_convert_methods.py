@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from model.face.face import Face
+from model.inference.pipeline import DynamicIDPipeline
 from model.network.adapter import Adapter
 from model.network.base import load_base
 from model.network.methods import METHODS
@@ -62,6 +66,7 @@ def test_files_of_other_methods_come_back_bit_for_bit(
     assert found["conventions"]["crop"] == ("photo" if name == "consistentid" else "aligned")
     config = json.loads((tmp_path / "adapter/config.json").read_text("utf-8"))
     assert (config["format"], config["method"]) == (3, name)
+    assert config.get("plain_steps") == (1 if name == "consistentid" else None)
     result = convert("to-published", tmp_path / "adapter", "--out", tmp_path / "back")
     file, rest = printed(result)["files"]
     written = load(tmp_path / "back" / file)
@@ -93,6 +98,33 @@ def test_null_tokens_of_other_methods_are_those_of_no_face(others: Path, convert
     assert "needs the shortcut 1 of the face encoder" in result.stderr
 
 
+def test_what_was_consistentids_draws_in_its_way(others: Path, convert: Convert, tmp_path: Path) -> None:
+    """Facial parts of the whole photo, after a first step without them or as many as the option says."""
+    own = ["from-published", "--consistentid", others / "consistentid.bin"]
+    drawn = {}
+    for name, more in {
+        "default": (),
+        "demo": ("--plain-steps", "2"),
+        "ours": ("--set", "conventions.like=ours"),
+    }.items():
+        assert convert(*own, *more, "--out", tmp_path / name).exit_code == 0
+        pipe = DynamicIDPipeline.from_folders(
+            others / "base" / "sd", others / "base" / "image_encoder", tmp_path / name, allow_other_base=True
+        )
+        pipe.set_progress_bar_config(disable=True)
+        assert pipe.adapter.plain_steps == {"default": 1, "demo": 2, "ours": None}[name]
+        shape = np.random.default_rng(1).uniform(0.2, 0.8, (68, 2)).astype(np.float32)
+        photo = np.random.default_rng(2).integers(0, 255, (64, 64, 3), np.uint8)
+        face = Face(np.eye(1, 512, dtype=np.float32)[0], photo, shape)
+        arguments = {"num_inference_steps": 3, "guidance_scale": 5.0, "output_type": "latent"}
+        latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(3))
+        drawn[name] = pipe("a photo", faces=[face], latents=latents, **arguments).images
+    assert all(torch.isfinite(one).all() for one in drawn.values())
+    assert not any(torch.allclose(one, other) for one, other in combinations(drawn.values(), 2))
+    assert convert("to-published", tmp_path / "demo", "--out", tmp_path / "back").exit_code == 0
+    assert same_bits(load(others / "consistentid.bin"), load(tmp_path / "back/ConsistentID-v1.bin"))
+
+
 def test_consistentids_other_name_of_the_projection_is_read(others: Path, convert: Convert, tmp_path: Path) -> None:
     content = load(others / "consistentid.bin")
     content["image_proj_model"] = content.pop("image_proj")
@@ -115,6 +147,9 @@ def test_files_and_options_of_two_methods_are_refused(others: Path, convert: Con
     )
     assert "--residual: not a value of consistentid" in refused(
         convert("from-published", "--consistentid", parts, "--residual", *out)
+    )
+    assert "--plain-steps: not a value of ip_adapter_faceid_plus" in refused(
+        convert("from-published", "--ip-adapter", plus, "--plain-steps", "1", *out)
     )
     assert "--shortcut: not a value of dynamicid" in refused(
         convert("from-published", "--saa", saa, "--shortcut", "1", *out)

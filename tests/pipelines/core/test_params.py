@@ -25,10 +25,10 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "36a3dddaa657a19781b8eaf70b3973d4a1252a764b428dd04cba8bd0914b04fc",
-    "showcase": "38b2e678461474eff57a8ecacec4221218d81c2da1564369a2e3f3620aececb4",
-    "photographs": "9332f2f7d83007a6aacb15784da0a8624a7157b58219fb773b7eaa78d117bf62",
-    "sd15": "6b0391fcf8b46b106fe3a63c51bfe75b0d2ddb821ab841b7a51b6c9104644fd3",
+    "tiny": "f00b07d2312d284195d1258bc7494c6b688469f0fe1b5be2838bf35ff891b372",
+    "showcase": "5dd52bacb0eeea6b9a1274326a6ed80f08005e86ba81be0d4b853d53a8f1f624",
+    "photographs": "6feac183b572675e104c2be35e1b0b962af530365d231412b9d38f0f5496cb37",
+    "sd15": "d3052e1e07610bbaf761cc6f12298cba16b0d6ea3b4b214377cdff1751c59cce",
 }
 
 

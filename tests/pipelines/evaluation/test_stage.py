@@ -87,8 +87,10 @@ def test_an_adapter_that_cannot_be_judged_is_named(
 
 
 @pytest.mark.realdata
+@pytest.mark.parametrize("method", ["ip_adapter_faceid_plus", "consistentid"])
 def test_another_method_is_asked_in_words_and_compared_with_the_text_alone(
     *,
+    method: str,
     processed: Path,
     adapter_folder: Adapter,
     random_params: Params,
@@ -102,23 +104,25 @@ def test_another_method_is_asked_in_words_and_compared_with_the_text_alone(
     from pipelines.commands.summary import summary
 
     base = load_base(adapter_folder[0], adapter_folder[1])
-    plus = Adapter.create(base.unet, base.image_encoder, {"lora_rank": 4}, method=KNOWN["ip_adapter_faceid_plus"])
-    plus.encode_null_tokens(empty_states(base.image_encoder))
-    plus.save(tmp_path / "plus", base.reference("sd", "image_encoder"))
+    sizes = {"lora_rank": 4, "parts_width": 64, "parts_depth": 1}
+    other = Adapter.create(base.unet, base.image_encoder, sizes, method=KNOWN[method])
+    other.encode_null_tokens(empty_states(base.image_encoder))
+    other.save(tmp_path / "other", base.reference("sd", "image_encoder"))
     monkeypatch.setattr("pipelines.evaluation.protocol.measure", lambda *_: {})
     outputs = Outputs(tmp_path / "metrics.json", tmp_path / "index.html")
-    document = run(random_params, Inputs(processed, tmp_path / "plus", work=None), outputs)
+    document = run(random_params, Inputs(processed, tmp_path / "other", work=None), outputs)
     assert "no part that without_gate, without_imr, true_tokens leaves out: not drawn" in capsys.readouterr().err
-    assert document["made_by"]["method"] == "ip_adapter_faceid_plus"
+    assert document["made_by"]["method"] == method
     assert {"model", "text_only", "ceiling", "floor"} <= document.keys()
     assert not {"without_gate", "without_imr", "true_tokens"} & document.keys()
     assert "gate_in_face" not in document["model"]
     assert "clip_t" in document["model"]
     assert "without attention gate" not in outputs.report.read_text()
     summary(metrics=outputs.metrics, report=outputs.report)
-    spec = PictureSpec("a photo", 1, np.zeros((4, 64), np.float32))
-    assert load_renderer(random_params, tmp_path / "plus").draw([spec])[0].gate is None, "as doctor's estimate draws"
+    renderer = load_renderer(random_params, tmp_path / "other")
+    spec = PictureSpec("a photo", 1, np.zeros((renderer.pipe.adapter.tokens_per_person, 64), np.float32))
+    assert renderer.draw([spec])[0].gate is None, "as doctor's estimate draws"
     for change in ({"protocol": "paper"}, {"sweeps": True}):
         asked = random_params.model_copy(update={"evaluate": random_params.evaluate.model_copy(update=change)})
-        with pytest.raises(UserError, match=r"compares the gate and the IMR of DynamicID; ip_adapter_faceid_plus has"):
-            run(asked, Inputs(processed, tmp_path / "plus", work=None), outputs)
+        with pytest.raises(UserError, match=rf"compares the gate and the IMR of DynamicID; {method} has"):
+            run(asked, Inputs(processed, tmp_path / "other", work=None), outputs)

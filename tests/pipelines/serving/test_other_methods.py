@@ -28,14 +28,15 @@ from pipelines.serving.request import DrawRequest, Reference
 PROMPT = "a photo of a person, happy"
 
 
-@pytest.fixture(scope="module", params=["ip_adapter_faceid", "ip_adapter_faceid_plus"])
+@pytest.fixture(scope="module", params=["ip_adapter_faceid", "ip_adapter_faceid_plus", "consistentid"])
 def home(request: pytest.FixtureRequest, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The base and parameters of the served model with an adapter of another method, named in `method`."""
     home = tmp_path_factory.mktemp(request.param)
     shutil.copy2(model_folder / "params.yaml", home / "params.yaml")
     sections = yaml.safe_load((home / "params.yaml").read_text("utf-8"))["base"]
     base = load_base(Path(sections["pipeline"]), Path(sections["image_encoder"]))
-    adapter = Adapter.create(base.unet, base.image_encoder, {"lora_rank": 4}, method=METHODS[request.param])
+    sizes = {"lora_rank": 4, "parts_width": 64, "parts_depth": 1}
+    adapter = Adapter.create(base.unet, base.image_encoder, sizes, method=METHODS[request.param])
     adapter.encode_null_tokens(empty_states(base.image_encoder))
     adapter.save(home / "adapter", base.reference(sections["pipeline"], sections["image_encoder"]))
     (home / "method").write_text(request.param, encoding="utf-8")
@@ -52,6 +53,8 @@ def test_it_draws_and_refuses_what_the_method_lacks(home: Path, photos: list[byt
     assert np.array_equal(drawn[0], drawn[2])
     assert not np.array_equal(drawn[0], drawn[1]), "the identity has an effect"
     name = (home / "method").read_text("utf-8")
+    both = generator.draw(DrawRequest((one, two), PROMPT))
+    assert ("2 people: facial parts of consistentid are left out" in both.note) == METHODS[name].facial_parts
     with pytest.raises(UserError, match=rf"adapter with an IMR: {name} has none: say it in the prompt"):
         generator.draw(DrawRequest((one,), PROMPT, face_prompts=("happy",)))
     with pytest.raises(UserError, match=rf"adapter with a gate: {name} has none"):

@@ -1,4 +1,4 @@
-"""Both training stages with the methods of IP-Adapter: trained, resumed exactly, passed on without an IMR."""
+"""Both training stages with other methods: trained, resumed exactly, passed on without an IMR."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import pytest
 from model.network.adapter import Adapter
 from model.network.base import load_base
 from pipelines.core.errors import UserError
-from pipelines.stages import train_anchoring, train_imr
+from pipelines.stages import train_anchoring, train_imr, training_stage
+from pipelines.stages.training_stage import chosen_formats
 from tests.pipelines.stages.anchoring_places import files, inputs, outputs
 
-METHODS = ("ip_adapter_faceid", "ip_adapter_faceid_plus")
+METHODS = ("ip_adapter_faceid", "ip_adapter_faceid_plus", "consistentid")
 
 
 def settings(method: str, *more: str) -> list[str]:
@@ -50,10 +51,11 @@ def test_it_trains_resumes_and_is_passed_on(
 
 
 @pytest.mark.nightly
+@pytest.mark.parametrize("method", METHODS[1:])
 def test_a_killed_training_ends_with_the_same_bytes(
-    training_data: object, tmp_path: Path, kill_and_count: Callable[..., int]
+    training_data: object, tmp_path: Path, kill_and_count: Callable[..., int], method: str
 ) -> None:
-    changes = settings(METHODS[1])
+    changes = settings(method)
     command = ["train-anchoring", "--processed", str(training_data.processed), "--params", str(training_data.params)]
     command += ["--out", "models/anchoring", "--reports", "reports"]
     for change in changes:
@@ -72,7 +74,29 @@ def test_records_of_dynamicid_name_no_method(training_data: object, tmp_path: Pa
     config = json.loads((tmp_path / "models/anchoring/config.json").read_text())
     assert config["format"] == 1
     assert "method" not in config
-    assert "method" not in config["made_by"]["params"]["train_anchoring"]
+    assert not {"method", "facial_parts"} & config["made_by"]["params"]["train_anchoring"].keys()
+    kept = training_data.read("train_anchoring.steps=1", "caches.parts=none", "train_anchoring.identity.weight=0")
+    assert chosen_formats(kept, kept.train_anchoring) == {}, "which no training of this method reads"
+
+
+def test_records_of_consistentid_name_its_facial_parts(
+    training_data: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = settings("consistentid", "steps=1", "facial_parts.localisation_weight=0.5", "samples_every=1")
+    params = training_data.read(*changes, "caches.parts=int8")
+    drawn: list[tuple[int, ...]] = []
+    monkeypatch.setattr(training_stage, "note_samples", lambda step, grid: drawn.append(grid.shape))
+    train_anchoring.run(params, inputs(training_data, tmp_path), outputs(tmp_path))
+    assert drawn == [(128, 64, 3)], "a photo of the one person of split val, and the picture"
+    config = json.loads((tmp_path / "models/anchoring/config.json").read_text())
+    recorded = config["made_by"]["params"]
+    assert recorded["train_anchoring"]["facial_parts"]["localisation_weight"] == 0.5
+    assert recorded["caches"]["parts"] == "int8"
+    assert (config["sizes"]["parts_width"], config["sizes"]["parts_depth"]) == (128, 2)
+    rows = outputs(tmp_path).losses.read_text().splitlines()
+    assert "localisation" in rows[0]
+    caches = tmp_path / ".dynamicid/cache"
+    assert {folder.name for folder in caches.iterdir() if folder.is_dir()} >= {"part_states", "landmarks"}
 
 
 def test_the_shipped_adapter_of_dynamicid_is_no_start(training_data: object, tmp_path: Path) -> None:

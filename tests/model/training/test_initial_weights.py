@@ -12,7 +12,7 @@ from model.network.adapter import Adapter
 from model.network.attention import LoRA
 from model.network.base import Base
 from model.network.methods import IP_ADAPTER_FACEID_PLUS
-from model.training.anchoring import initialise_from
+from model.training.initial_weights import initialise_from
 
 
 def test_it_takes_what_the_stage_trains_and_nothing_else(base: Base, make_adapter: Callable[..., Adapter]) -> None:
