@@ -166,12 +166,12 @@ def points_of(numbers: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def step(name: str, folder: Path) -> None:
+def step(name: str, folder: Path, changes: list[str]) -> None:
     """Do one step with the rows in `folder`, in a process of its own; print its seconds without the start of Java."""
     from pipelines.core.params import load_params
     from pipelines.data.spark import spark_context
 
-    params = load_params(TINY, ["rights.consent.unknown=deny"])
+    params = load_params(TINY, ["rights.consent.unknown=deny", *changes])
     faces, processed = folder / "faces", folder / "processed"
     shards = sorted(faces.glob("*.parquet"))
     started = time.perf_counter()
@@ -213,7 +213,7 @@ def step(name: str, folder: Path) -> None:
     print(round(time.perf_counter() - started, 1))
 
 
-def of_rows(folder: Path, rows: int, steps: list[str]) -> dict[str, Any]:
+def of_rows(folder: Path, rows: int, steps: list[str], changes: list[str]) -> dict[str, Any]:
     """Return the figures of each step for a quarter of the rows and for all, and how they grow."""
     report: dict[str, Any] = {}
     for count in (rows // 4, rows):
@@ -226,6 +226,7 @@ def of_rows(folder: Path, rows: int, steps: list[str]) -> dict[str, Any]:
                 name,
                 "--folder",
                 str(folder / str(count)),
+                *(word for change in changes for word in ("--set", change)),
             ]
             figures = measured(f"{name}, {count} rows", command, folder)
             figures["seconds_without_start"] = float(figures.pop("printed"))
@@ -302,13 +303,13 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="changes", metavar="SECTION.KEY=VALUE")
     options = parser.parse_args()
     if options.step:
-        step(options.step, options.folder)
+        step(options.step, options.folder, options.changes)
         return
     with tempfile.TemporaryDirectory(prefix="dynamicid-scale-") as folder:
         if options.photos:
             report = of_photos(Path(folder), options.photos, options.drawn, options.changes)
         elif options.rows:
-            report = of_rows(Path(folder), options.rows, options.steps.split(","))
+            report = of_rows(Path(folder), options.rows, options.steps.split(","), options.changes)
         else:
             report = of_faces(options.faces, options.dimensions)
     print(json.dumps(report))
