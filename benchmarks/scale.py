@@ -135,7 +135,8 @@ def write_rows(folder: Path, rows: int) -> None:
             "pitch": rng.normal(0, 10, len(numbers)),
             "roll": rng.normal(0, 5, len(numbers)),
             "expression": rng.choice(["neutral", "happy"], len(numbers)),
-            **{name: ["a face"] * len(numbers) for name in ("face_prompt", "photo_key")},
+            "face_prompt": ["a face"] * len(numbers),
+            "photo_key": ["0" * 64] * len(numbers),
             **points_of(numbers),
             "image": [picture.getvalue() if one == 0 else None for one in numbers],
         }
