@@ -57,7 +57,8 @@ def _runs(root: Path, keeping: Keeping, ledger: str | None, apply: bool) -> dict
 
     address = find_locations(root, Addresses(ledger)).ledger
     if address is None:
-        say("MLflow's database is not here, so no run was removed; --ledger names it")
+        how = "--ledger names it; in containers, `docker compose … run --rm mlflow-clean` reaches it"
+        say(f"MLflow's database is not here, so no run was removed; {how}")
         return {}
     old = find_old_runs(root, address, keeping)
     size = old.remove() if apply else 0

@@ -48,6 +48,7 @@ def run(
 ) -> None:
     """Run a command in the workspace of a run; one of several machines brings its inputs and hands over its results."""
     work = handover.enter(home, run_id)
+    _remove(handover.removed_elsewhere(work.home))
     handover.bring(work, bring or ())
     if note := os.environ.get(_NOTE):
         Path(note).write_text(str(work.path), encoding="utf-8")
@@ -68,18 +69,28 @@ def run(
 
 @app.command()
 def remove(run_id: RunId, home: Home = Path()) -> None:
-    """Remove the workspace of a run, unless a process is using it; print the bytes as JSON."""
+    """Remove the workspace of a run, unless a process is using it; print the bytes as JSON.
+
+    Of several machines, the others remove theirs at their next task, or `dynamicid clean --apply`.
+    """
+    home = home.resolve()
+    folder = workspaces.workspace_of(home, run_id)
+    count = size = 0
+    if folder.is_dir():
+        count, size = _remove([folder])
+        if not count:
+            raise StageFailed(f"{folder}: a process is using it; wait for it to end")
+    handover.end(home, run_id)
+    say(f"{folder}: removed, {size} bytes" if count else f"{folder}: there is none")
+    emit({"removed": count, "bytes": size})
+
+
+def _remove(folders: list[Path]) -> tuple[int, int]:
+    """Remove workspaces that no process is using; return their number and their bytes."""
     from pipelines.operations.retention import remove as remove_items
     from pipelines.operations.retention import workspace_item
 
-    folder = workspaces.workspace_of(home.resolve(), run_id)
-    count = size = 0
-    if folder.is_dir():
-        count, size = remove_items([workspace_item(folder)])
-        if not count:
-            raise StageFailed(f"{folder}: a process is using it; wait for it to end")
-    say(f"{folder}: removed, {size} bytes" if count else f"{folder}: there is none")
-    emit({"removed": count, "bytes": size})
+    return remove_items(map(workspace_item, folders))
 
 
 @app.command()

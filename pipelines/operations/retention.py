@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext, suppress
@@ -21,6 +22,7 @@ from pipelines.core.sections.operations import Keeping
 from pipelines.registry.relocation import unfinished_uploads
 from pipelines.versions.dvc import dvc, dvc_problem, local_stores
 from pipelines.versions.git import git
+from pipelines.versions.handover import removed_elsewhere
 from pipelines.versions.interrupted import unfinished_objects
 from pipelines.versions.state import CACHE, CURATE, DRIFT, EVALUATION, LOCK, PREPROCESS, RESUME, STATE, shared_state
 from pipelines.versions.workspace import is_temporary, workspaces
@@ -97,16 +99,27 @@ def _remove(path: Path) -> None:
 
 def _workspaces(root: Path, days: float, unsaved: bool, now: float) -> Iterator[Item]:
     saved = {ref.rsplit("/", 1)[-1] for ref in git(root, "for-each-ref", "--format=%(refname)", "refs/exps").split()}
+    removed = _removed_elsewhere(root)
     for path in workspaces(root):
         item = workspace_item(path, now)
         if path.name.startswith(".") and path.name.endswith(".gone"):
             yield replace(item, kept=None)  # left by a clean-up that was killed
+        elif path in removed:
+            yield item
         elif item.days < days:
             yield replace(item, kept=f"used {item.days:.1f} days ago, kept for {days:g}")
         elif item.kept or unsaved or path.name in saved or path.name.startswith(".") or is_temporary(path):
             yield item
         else:
             yield replace(item, kept="its run was not saved; --unsaved removes it")
+
+
+def _removed_elsewhere(root: Path) -> list[Path]:
+    try:
+        return removed_elsewhere(root)
+    except StageFailed as error:
+        print(f"{error}; workspaces of runs that other machines have removed stay as others do", file=sys.stderr)
+        return []
 
 
 def workspace_item(path: Path, now: float | None = None) -> Item:

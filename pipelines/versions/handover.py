@@ -22,7 +22,7 @@ from pipelines.versions.forgotten import refuse_forgotten
 from pipelines.versions.git import git, run_git
 from pipelines.versions.git_tags import MACHINES, commit_files, is_remote
 from pipelines.versions.lock import LOCK, read_lock
-from pipelines.versions.workspace import READY, Workspace, create, run_name, runs_folder
+from pipelines.versions.workspace import READY, Workspace, create, run_name, runs_folder, workspaces
 
 ALL = "."
 # The commit of the state that a workspace has taken or handed over.
@@ -30,6 +30,8 @@ _STATE = Path(".dynamicid") / "handed_over"
 # Files that git ignores, and a run needs on every machine. The first is always there, so no state is an empty commit.
 _BESIDE = (READY, ".dynamicid/published.json")
 _TRACKING = "MLFLOW_TRACKING_URI"
+# References: the state of each run, and marks of runs that were removed.
+_RUNS, _REMOVED = "refs/dynamicid/runs", "refs/dynamicid/removed"
 
 
 def enter(home: Path, run_id: str) -> Workspace:
@@ -106,6 +108,29 @@ def hand_over(work: Workspace, keep: Sequence[str] = ()) -> None:
     write_atomically(work.path / _STATE, commit)
 
 
+def end(home: Path, run_id: str) -> None:
+    """Note that the workspace of a run was removed, and drop the run's state, where another machine may have a copy.
+
+    Does nothing on one machine. Raises StageFailed where the repository that machines share cannot be reached.
+    """
+    if not is_remote(home):
+        return
+    name = run_name(run_id)
+    if not git(home, "ls-remote", MACHINES, f"{_RUNS}/{name}"):
+        return
+    mark = git(home, "hash-object", "-w", "--stdin", data=b"")  # of nothing: only the name counts
+    git(home, "push", "--quiet", "--atomic", MACHINES, f"{mark}:{_REMOVED}/{name}", f":{_RUNS}/{name}")
+
+
+def removed_elsewhere(home: Path) -> list[Path]:
+    """Return the workspaces on this machine of runs that any machine has removed, and none has begun again."""
+    if not is_remote(home):
+        return []
+    listed = {line.split("\t")[-1] for line in git(home, "ls-remote", MACHINES, "refs/dynamicid/*").splitlines()}
+    gone = {name.removeprefix(f"{_REMOVED}/") for name in listed if name.startswith(_REMOVED)}
+    return [path for path in workspaces(home) if path.name in gone and f"{_RUNS}/{path.name}" not in listed]
+
+
 def _take(work: Workspace) -> bool:
     """Bring the workspace to the state that was handed over last; return False where there is none."""
     reference = _reference(work)
@@ -145,7 +170,7 @@ def _state(work: Workspace) -> str | None:
 
 
 def _reference(work: Workspace) -> str:
-    return f"refs/dynamicid/runs/{work.run}"
+    return f"{_RUNS}/{work.run}"
 
 
 def _check(home: Path) -> None:

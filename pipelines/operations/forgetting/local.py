@@ -17,7 +17,7 @@ from pathlib import Path
 from pipelines.core.chain import FACES
 from pipelines.core.errors import StageFailed
 from pipelines.core.execution import FOLDER as EXECUTIONS
-from pipelines.core.locks import hold
+from pipelines.core.locks import IN_USE, WORKSPACE, hold
 from pipelines.data.ingest.parquet_files import FAULTS
 from pipelines.operations.forgetting.probe import Probe
 from pipelines.operations.forgetting.sources import SubjectFiles, batches, files_of, listed, unlist
@@ -116,7 +116,7 @@ def people_of(root: Path) -> set[str]:
 
 @contextmanager
 def hold_locks(root: Path, others: Iterable[Path]) -> Iterator[None]:
-    """Hold the locks of all that writes faces in `root` and `others` during the block.
+    """Hold the locks of all that writes faces in `root` and `others`, workspaces of runs, during the block.
 
     Raises StageFailed where one of them is at work, since it could write the same data again.
     """
@@ -127,11 +127,12 @@ def hold_locks(root: Path, others: Iterable[Path]) -> Iterator[None]:
             for state in states_of(folder):
                 locks += [state / name / LOCK for name in (PREPROCESS, CURATE, RECORDS, EVALUATION, DRIFT)]
                 locks += sorted((state / RESUME).glob("*/*.lock"))
+            if folder != root and (folder / WORKSPACE).is_file():
+                locks.append(folder / IN_USE)
             for lock in locks:
-                message = (
-                    f"{lock}: an ingest, preprocessing, curation, training or evaluation is at work there; wait for it "
-                    "to end, then forget again"
-                )
+                work = "an ingest, preprocessing, curation, training or evaluation"
+                what = "a command" if lock.name == Path(IN_USE).name else work
+                message = f"{lock}: {what} is at work there; wait for it to end, then forget again"
                 if lock.parent.is_dir():
                     stack.enter_context(hold(lock, StageFailed(message)))
         yield

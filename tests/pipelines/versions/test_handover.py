@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.locks import staying
+from pipelines.core.sections.operations import Keeping
+from pipelines.operations.retention import remove, survey
 from pipelines.versions.dataset_version import fetch_versions, known_versions, make_version
 from pipelines.versions.dvc import dvc
-from pipelines.versions.handover import ALL, begin, bring, enter, hand_over
+from pipelines.versions.handover import ALL, begin, bring, end, enter, hand_over, removed_elsewhere
 from pipelines.versions.workspace import Workspace, restore, save
 from tests.processes import commit_all, dynamicid, git
 
@@ -113,6 +116,50 @@ def test_a_machine_that_died_is_replaced_and_cannot_come_back_into_the_run(machi
     back = enter(first, RUN)
     bring(back, [ALL])
     assert (back.path / "result.txt").read_text() == "42"
+
+
+def test_a_run_that_one_machine_removes_goes_from_all_and_may_begin_again(machines: tuple[Path, Path]) -> None:
+    first, second = machines
+    kept = begin(first, "another")
+    work = begin(first, RUN)
+    _add(work)
+    hand_over(work, keep=["data/number"])
+    copy = enter(second, RUN)
+    assert removed_elsewhere(second) == []
+    shutil.rmtree(work.path)
+    end(first, RUN)
+    end(first, RUN)  # interrupted, and called again
+    assert removed_elsewhere(second) == [copy.path]
+    assert removed_elsewhere(first) == []
+    assert kept.path.is_dir()
+    with pytest.raises(UserError, match="no machine has begun this run"):
+        enter(first, RUN)
+    again = begin(first, RUN)
+    assert removed_elsewhere(second) == [], "it is another run of the same name"
+    assert not (again.path / "data" / "number.dvc").exists()
+
+
+def test_a_task_and_clean_remove_what_another_machine_has_removed(
+    machines: tuple[Path, Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    first, second = machines
+    copies = {}
+    for run in ("one", "two", "three"):
+        begin(first, run)
+        copies[run] = enter(second, run).path
+    for run in ("one", "two"):
+        dynamicid("workspace", "remove", "--run-id", run, "--home", first, cwd=first)
+    with staying(copies["two"]):
+        kept = {item.path.name: item.kept for item in survey(second, Keeping())}
+        assert (kept["one"], kept["two"]) == (None, "a process is using it")
+        assert str(kept["three"]).startswith("used 0.0 days ago")
+        dynamicid("workspace", "run", "--run-id", "three", "--home", second, "--", "workspace", "--help", cwd=second)
+    assert [run for run, copy in copies.items() if copy.is_dir()] == ["two", "three"]
+    remove(survey(second, Keeping()))
+    assert [run for run, copy in copies.items() if copy.is_dir()] == ["three"]
+    git(second, "remote", "set-url", "machines", str(first.parent / "gone.git"))
+    assert all(item.kept for item in survey(second, Keeping()))
+    assert "workspaces of runs that other machines have removed stay" in capfd.readouterr().err
 
 
 def test_what_machines_must_share_is_asked_for(machines: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from pipelines.core.errors import StageFailed
 from pipelines.core.execution import VARIABLE, note_samples
+from pipelines.core.locks import WORKSPACE, staying
 from pipelines.core.row_schemas import DATASET_SCHEMA
 from pipelines.evaluation.belonging import metrics_mark
 from pipelines.operations.forgetting import local
@@ -105,6 +106,18 @@ def test_nothing_starts_while_another_process_writes(tmp_path: Path, lock: str) 
     holder.join()
     with local.hold_locks(tmp_path, workspaces(tmp_path)):
         assert file.exists()
+
+
+def test_nothing_is_forgotten_while_a_command_is_at_work_in_a_workspace(tmp_path: Path) -> None:
+    run = tmp_path / ".dynamicid" / "runs" / "one"
+    (run / WORKSPACE).parent.mkdir(parents=True)
+    (run / WORKSPACE).write_text("{}")
+    refused = pytest.raises(StageFailed, match=r"workspace\.lock: a command is at work there; wait for it to end")
+    with staying(run), refused, local.hold_locks(tmp_path, workspaces(tmp_path)):
+        pass
+    gone = pytest.raises(StageFailed, match="is removing this workspace")
+    with local.hold_locks(tmp_path, workspaces(tmp_path)), gone, staying(run):
+        pass
 
 
 def write(folder: Path, files: dict[str, bytes | str]) -> None:

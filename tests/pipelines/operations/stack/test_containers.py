@@ -120,6 +120,7 @@ NEEDED = {
     "bucket": _OBJECTS,
     "mlflow": {*_OBJECTS, "PGPASSWORD", "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY"},
     "mlflow-accounts": {"MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_TRACKING_PASSWORD"},
+    "mlflow-clean": {"PGPASSWORD", "MLFLOW_TRACKING_PASSWORD"},
     "airflow-setup": _DATABASE,
     "airflow-api-server": {*_DATABASE, "AIRFLOW_ADMIN_PASSWORD"},
     "airflow-dag-processor": _DATABASE,
@@ -226,7 +227,15 @@ def test_supervisor_runs_the_same_servers(project: Path, compose: dict) -> None:
     parser = configparser.RawConfigParser(inline_comment_prefixes=None)
     parser.read(project / "docker" / "supervisord.conf")
     native = {section.removeprefix("program:") for section in parser.sections() if section.startswith("program:")}
-    only_contained = {"objects", "objects-volume", "bucket", "mlflow-accounts", "airflow-setup", "project"}
+    only_contained = {
+        "objects",
+        "objects-volume",
+        "bucket",
+        "mlflow-accounts",
+        "mlflow-clean",
+        "airflow-setup",
+        "project",
+    }
     only_contained |= {"spark-master", "spark-worker"}  # without containers the stage runs Spark in its own process
     assert native == set(compose["services"]) - only_contained
     for name in native:
