@@ -171,4 +171,4 @@ def read_rows(
     folder: Path, schema: pa.Schema, columns: list[str] | None = None, where: ds.Expression | None = None
 ) -> pa.Table:
     """Return `columns` (default: all) of the rows that match `where`, in the order of shards; raises as `open_rows`."""
-    return open_rows(folder, schema).to_table(columns=columns, filter=where)
+    return open_rows(folder, schema).to_table(columns=columns, filter=where, cache_metadata=False)

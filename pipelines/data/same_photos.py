@@ -40,7 +40,7 @@ def check_same_photos(faces: Path, processed: Path) -> None:
 
 def _row_hashes(folder: Path, schema: pa.Schema) -> np.ndarray:
     """Return a hash (uint64) of each row's copied columns."""
-    batches = open_rows(folder, schema).to_batches(columns=list(_COPIED))
+    batches = open_rows(folder, schema).to_batches(columns=list(_COPIED), cache_metadata=False)
     hashes: list[np.ndarray] = [np.empty(0, np.uint64)]
     for batch in batches:
         rows = batch.to_pandas()

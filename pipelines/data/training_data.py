@@ -135,8 +135,9 @@ class _Split:
     people: dict[str, int] = field(default_factory=dict)
     prompts: dict[str, int] = field(default_factory=dict)
     motions: dict[tuple[str | None, ...], tuple[int, int]] = field(default_factory=dict)
+    # One item a shard: some 60 bytes a photo in all.
     keys: list[bytes] = field(default_factory=list)
-    labels: list[tuple[int, int, int, int]] = field(default_factory=list)
+    labels: list[np.ndarray] = field(default_factory=list)
     places: list[np.ndarray] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
 
@@ -145,13 +146,15 @@ class _Split:
         place = np.stack([np.full(len(rows), shard), rows], axis=1)
         self.places.append(place)
         written = usable["photo_key"].to_pylist() if "photo_key" in usable.schema.names else [None]
-        self.keys += pictures.keys(place) if None in written else map(bytes.fromhex, written)
+        self.keys.append(b"".join(pictures.keys(place) if None in written else map(bytes.fromhex, written)))
         # Files of an older format lack columns that came later.
         there = [name for name in _LABELS if name in usable.schema.names]
+        labels = []
         for row in usable.select(there).to_pylist():
             person = self.people.setdefault(row["identity"], len(self.people)) if row["identity"] else UNKNOWN
             prompt = self.prompts.setdefault(row["prompt"] or "", len(self.prompts))
-            self.labels.append((person, prompt, *self._motion(row)))
+            labels.append((person, prompt, *self._motion(row)))
+        self.labels.append(np.array(labels, np.int32))
 
     def _motion(self, row: Mapping[str, Any]) -> tuple[int, int]:
         """Return the indices of a photo's expression and pose in EXPRESSIONS and POSES, UNKNOWN where they are open."""
@@ -169,7 +172,7 @@ class _Split:
 
     def permitted(self, pictures: _Pictures) -> Permitted:
         """Return the photos, and how many were left out."""
-        table = np.array(self.labels, np.int32).reshape(-1, 4)
+        table = np.concatenate([np.empty((0, 4), np.int32), *self.labels])
         located = np.concatenate([np.empty((0, 2), np.int64), *self.places])
         photos = Photos(
             keys=np.frombuffer(b"".join(self.keys), np.uint8).reshape(-1, 32),

@@ -54,16 +54,16 @@ def read_metrics(file: Path, adapter: Path, profile: str) -> dict[str, Any]:
 
 def people_ledger(processed: Path) -> dict[str, str]:
     """Return the ledger of the people of `processed` whom a training reads; raise UserError where there are no rows."""
+    import pyarrow.dataset as ds
+
     from model.face.ledger import ledger
     from pipelines.core.row_schemas import PROCESSED_SCHEMA, read_rows
 
-    rows = read_rows(processed, PROCESSED_SCHEMA, ["identity", "split"]).to_pylist()
-    return ledger(
-        **{
-            split: {row["identity"] for row in rows if row["split"] == split and row["identity"]}
-            for split in ("train", "val")
-        }
-    )
+    def people(split: str) -> set[str]:
+        names = read_rows(processed, PROCESSED_SCHEMA, ["identity"], ds.field("split") == split)["identity"]
+        return {name for name in names.unique().to_pylist() if name}
+
+    return ledger(train=people("train"), val=people("val"))
 
 
 def read_legs(files: Sequence[Path], adapter: Path) -> list[Params]:

@@ -83,7 +83,10 @@ def main_domain(counts: Mapping[str, int]) -> str:
 def domains_of(processed: Path) -> Counter[str]:
     """Return how many accepted photos of `data/processed` are drawn, photographs and unknown; raises as `open_rows`."""
     column = read_rows(processed, PROCESSED_SCHEMA, ["domain"], ds.field("status") == OK)["domain"]
-    return Counter(value or UNKNOWN for value in column.to_pylist())
+    counts: Counter[str] = Counter()
+    for item in column.value_counts().to_pylist():
+        counts[item["values"] or UNKNOWN] += item["counts"]
+    return counts
 
 
 def conflicts(networks: list[NetworkDomain], domain: str) -> list[NetworkDomain]:

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,6 +19,7 @@ from pipelines.core.formats.folders import enter_state
 from pipelines.core.formats.table import CURATION
 from pipelines.core.locks import hold
 from pipelines.core.params import Params
+from pipelines.core.words import counted
 from pipelines.data.curation.choice import choose
 from pipelines.data.curation.cut import Box, free_square
 from pipelines.data.curation.faces import Faces
@@ -32,6 +34,7 @@ from pipelines.data.curation.survey import (
     check_photo_domains,
     list_photos,
     read_rows,
+    read_thumbnails,
     state_folder,
 )
 from pipelines.data.curation.write import Chosen, WriteTask, write_chosen
@@ -118,7 +121,8 @@ def _run(
     with atomic_folder(out) as part:
         with spark_context(params.preprocess.master, "dynamicid curate", params.preprocess.spark) as context:
             analysed = analyse_new(source, params, folder, context)
-            faces, chosen = decide(params, source, read_rows(source, folder), thresholds=thresholds, labelled=labelled)
+            faces = Faces(read_rows(source, folder))
+            chosen = decide(params, source, faces, thresholds=thresholds, labelled=labelled)
             _write(params, source, faces, chosen, out=part.resolve(), context=context)
         unread = [
             {"file_name": item.file_name, "status": LEFT_OUT, "reason": "not_read", "detail": item.reason}
@@ -132,14 +136,20 @@ def _run(
         if selected.empty:
             raise StageFailed(f"{out}: no person has {params.curate.min_photos} usable photos; left out: {reasons}")
         write_rows(table, part / TABLE)
-        (part / REPORT).write_text(
-            write_report(faces, table, params.curate, thresholds.similarity, thresholds.doubtful), encoding="utf-8"
+        page = write_report(
+            faces,
+            table,
+            params.curate,
+            similarity=thresholds.similarity,
+            doubtful=thresholds.doubtful,
+            thumbnails=partial(read_thumbnails, folder),
         )
+        (part / REPORT).write_text(page, encoding="utf-8")
     n_photos, n_faces = len(source.photos) + len(unread), int(faces.rows["face_index"].notna().sum())
     people = int(selected["identity"].nunique())
     print(
-        f"curate: {n_photos} photos ({analysed} analysed now), {n_faces} faces; "
-        f"{len(selected)} photos of {people} people selected; left out: {reasons}",
+        f"curate: {counted(n_photos, 'photo')} ({analysed} analysed now), {counted(n_faces, 'face')}; "
+        f"{counted(len(selected), 'photo')} of {counted(people, 'person', 'people')} selected; left out: {reasons}",
         file=sys.stderr,
     )
     return Report(n_photos, n_faces, people, len(selected), left_out, analysed)
@@ -155,11 +165,10 @@ def _thresholds(params: Params, recogniser: Recogniser) -> NetworkThresholds:
 
 
 def decide(
-    params: Params, source: PhotoFolder, analysed: pa.Table, *, thresholds: NetworkThresholds, labelled: bool
-) -> tuple[Faces, dict[str, list[int]]]:
-    """Return all faces with the reasons of those left out, and the chosen rows of every identity."""
+    params: Params, source: PhotoFolder, faces: Faces, *, thresholds: NetworkThresholds, labelled: bool
+) -> dict[str, list[int]]:
+    """Note the reasons of the faces that are left out; return the chosen rows of every identity."""
     section = params.curate
-    faces = Faces(analysed)
     if labelled:
         faces.rows["label"] = [source.photos[name].labels.identity for name in faces.rows["file_name"]]
     leave_out_repeats(faces)
@@ -167,7 +176,7 @@ def decide(
     find_identities(faces, section, thresholds.similarity, thresholds.sure)
     leave_out_near_duplicates(faces, section, thresholds.copies)
     faces.rows["cut"] = _cuts(faces)
-    return faces, choose(faces, section)
+    return choose(faces, section)
 
 
 def _cuts(faces: Faces) -> list[Box | None]:

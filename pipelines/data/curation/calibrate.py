@@ -20,6 +20,7 @@ from pipelines.core.pages import render_page
 from pipelines.core.params import Params
 from pipelines.core.paths import resolve
 from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA, list_matrix, open_rows
+from pipelines.core.words import counted
 from pipelines.data.curation.build import STATE
 from pipelines.data.curation.survey import Gate, analyse_new, check_photo_domains, list_photos, read_rows, state_folder
 from pipelines.data.faces.calibration import (
@@ -113,7 +114,7 @@ def _processed(params: Params, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     rows = open_rows(folder, PROCESSED_SCHEMA).to_table(columns=columns, filter=pc.field("status") == OK)
     rows = rows.filter(pc.and_(rows["identity"].is_valid(), pc.equal(rows["n_faces"], 1)))
     _check_made_by(params, folder)
-    return list_matrix(rows["embedding"], 512).astype(np.float32), np.array(rows["identity"].to_pylist(), object)
+    return list_matrix(rows["embedding"], 512, np.float32), np.array(rows["identity"].to_pylist(), object)
 
 
 def _check_made_by(params: Params, folder: Path) -> None:
@@ -133,7 +134,8 @@ def _check_made_by(params: Params, folder: Path) -> None:
     if len(cosines) and not np.median(cosines) >= _LEAST_COSINE:
         raise UserError(
             f"{folder}: its embeddings are not those of the recogniser of {section.insightface_name} (median cosine "
-            f"{np.median(cosines):.2f} over {len(cosines)} photos); run preprocess with it first, or give its photos"
+            f"{np.median(cosines):.2f} over {counted(len(cosines), 'photo')}); run preprocess with it first, or give "
+            "its photos"
         )
 
 
@@ -154,7 +156,7 @@ def _photos(params: Params, inputs: Inputs, state: Path) -> tuple[np.ndarray, np
     names = [source.photos[name].labels.identity for name in rows["file_name"].to_pylist()]
     known = np.array([name is not None for name in names], bool)
     first = ~rows["image_id"].to_pandas().duplicated().to_numpy() & known
-    return list_matrix(rows["embedding"], 512).astype(np.float32)[first], np.array(names, object)[first]
+    return list_matrix(rows["embedding"], 512, np.float32)[first], np.array(names, object)[first]
 
 
 def _check_enough(data: Path, person: np.ndarray) -> None:
@@ -163,9 +165,10 @@ def _check_enough(data: Path, person: np.ndarray) -> None:
     pairs = int((len(person) ** 2 - (photos**2).sum()) // 2)
     if several < LEAST_PEOPLE or pairs < LEAST_PAIRS:
         raise UserError(
-            f"{data}: {several} known people with two photos and more, {pairs:,} pairs of two people's photos; a "
-            f"calibration needs {LEAST_PEOPLE} and {LEAST_PAIRS:,} (about 250 photos, one face each). Photos of other "
-            "people will do: the threshold is the recogniser's, not the data's"
+            f"{data}: {counted(several, 'known person', 'known people')} with two photos and more, "
+            f"{counted(pairs, 'pair')} of two people's photos; a calibration needs {LEAST_PEOPLE} and {LEAST_PAIRS:,} "
+            "(about 250 photos, one face each). Photos of other people will do: the threshold is the recogniser's, not "
+            "the data's"
         )
 
 

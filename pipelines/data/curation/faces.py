@@ -20,18 +20,17 @@ class Faces:
     """N rows, one per face or photo without a face, in the order of file names and faces.
 
     `rows` (DataFrame) has the measurements and the decisions made so far. The arrays have the same N rows, with NaN or
-    zeros for photos without a face: `embeddings` (N, 512), `landmarks` (N, 68, 2) in the unit crop frame,
-    `textures` (N, 256) of zero mean and unit norm, `boxes` (N, 4); `thumbnails` are JPEG bytes or None.
+    zeros for photos without a face: `embeddings` (N, 512), `landmarks` (N, 68, 2) in the unit crop frame, `textures`
+    (N, 256) uint8 grey values, `boxes` (N, 4). About 3 kB a row; thumbnails are read for the report, those it shows.
     """
 
     def __init__(self, analysed: pa.Table) -> None:
         # The stubs of DataFrame do not have the types of its columns.
-        self.rows: Any = analysed.drop_columns(list(_LISTS)).to_pandas()
+        self.rows: Any = analysed.select([name for name in analysed.schema.names if name not in _LISTS]).to_pandas()
         self.embeddings = list_matrix(analysed["embedding"], _EMBEDDING, np.float32)
         self.landmarks = list_matrix(analysed["landmarks"], _POINTS, np.float32).reshape(-1, 68, 2)
         self.boxes = list_matrix(analysed["bbox"], 4, np.float32)
-        self.thumbnails: list[bytes | None] = analysed["thumbnail"].to_pylist()
-        self.textures = _textures(analysed["texture"].to_pylist())
+        self.textures = _textures(analysed["texture"])
         for name in ("label", "identity", "selected_file", "prompt", "face_prompt"):
             self.rows[name] = pd.Series([None] * len(self.rows), dtype=object)
         for name in ("reason", "detail", "expression", "image_id"):
@@ -88,11 +87,17 @@ class Faces:
         return pa.Table.from_arrays(columns, schema=FACES_SCHEMA)
 
 
-def _textures(values: list[bytes | None]) -> np.ndarray:
-    matrix = np.zeros((len(values), _TEXTURE), np.float32)
-    for row, value in enumerate(values):
-        if value is not None:
-            grey = np.frombuffer(value, np.uint8).astype(np.float32)
-            grey -= grey.mean()
-            matrix[row] = grey / max(float(np.linalg.norm(grey)), 1e-6)
+def _textures(column: pa.ChunkedArray) -> np.ndarray:
+    matrix = np.zeros((len(column), _TEXTURE), np.uint8)
+    for row, value in enumerate(column):
+        if value.is_valid:
+            matrix[row] = np.frombuffer(value.as_buffer(), np.uint8)
     return matrix
+
+
+def unit_textures(textures: np.ndarray) -> np.ndarray:
+    """Return grey values (N, 256) as vectors of zero mean and unit norm, float32; zeros stay zeros."""
+    grey = textures.astype(np.float32)
+    grey -= grey.mean(1, keepdims=True)
+    result: np.ndarray = grey / np.maximum(np.linalg.norm(grey, axis=1, keepdims=True), 1e-6)
+    return result

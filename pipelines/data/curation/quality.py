@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from pipelines.core.sections.data import Curate
-from pipelines.data.curation.faces import Faces
+from pipelines.data.curation.faces import Faces, unit_textures
 from pipelines.data.curation.neighbourhood import neighbours
+
+# Pairs of faces whose textures are compared at once: about 400 MB.
+_PAIRS = 100_000
 
 
 def leave_out_repeats(faces: Faces) -> None:
@@ -47,8 +50,7 @@ def leave_out_near_duplicates(faces: Faces, params: Curate, copies: float) -> No
     others, cosines = neighbours(faces.embeddings[rows], params.neighbours)
     here, place = np.nonzero((cosines >= copies) & (others >= 0))
     there = others[here, place]
-    textures = faces.textures[rows]
-    same = np.einsum("ij,ij->i", textures[here], textures[there]) >= params.duplicate_similarity
+    same = _same_grey(faces.textures[rows], here, there, params.duplicate_similarity)
     same_photo: dict[int, set[int]] = {}
     for one, other in zip(here[same].tolist(), there[same].tolist(), strict=True):
         same_photo.setdefault(one, set()).add(other)
@@ -62,6 +64,16 @@ def leave_out_near_duplicates(faces: Faces, params: Curate, copies: float) -> No
         for copy in sorted(same_photo[best] - removed):
             removed.add(copy)
             faces.leave_out([int(rows[copy])], "near_duplicate", [f"of {_name(faces, int(rows[best]))}"])
+
+
+def _same_grey(textures: np.ndarray, here: np.ndarray, there: np.ndarray, bound: float) -> np.ndarray:
+    """Return which pairs of textures correlate at least `bound`."""
+    same = np.zeros(len(here), bool)
+    for start in range(0, len(here), _PAIRS):
+        some = slice(start, start + _PAIRS)
+        one, other = (unit_textures(textures[rows[some]]) for rows in (here, there))
+        same[some] = np.einsum("ij,ij->i", one, other) >= bound
+    return same
 
 
 def _below(faces: Faces, column: str, bound: float, reason: str, unit: str = "") -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,7 +114,10 @@ def analyse_new(source: PhotoFolder, params: Params, folder: Path, context: obje
 
 
 def read_rows(source: PhotoFolder, folder: Path) -> pa.Table:
-    """Return the source's rows in the order of file names and faces; delete rows of missing photos from `folder`."""
+    """Return the source's rows in the order of file names and faces, without thumbnails.
+
+    Rows of missing photos are deleted from `folder`.
+    """
     keys = pa.array([photo_key(photo) for photo in source.photos.values()])
     for part in sorted(folder.glob("*.parquet")):
         present = pc.is_in(pq.read_table(part, columns=["key"])["key"], keys)
@@ -122,8 +125,27 @@ def read_rows(source: PhotoFolder, folder: Path) -> pa.Table:
             rows = pq.read_table(part).filter(present)
             part.unlink() if not rows.num_rows else write_rows(rows, part)
     parts = sorted(str(part) for part in folder.glob("*.parquet"))
-    rows = ds.dataset(parts, STATE_SCHEMA, format="parquet").to_table() if parts else STATE_SCHEMA.empty_table()
+    columns = [name for name in STATE_SCHEMA.names if name != "thumbnail"]
+    rows = ds.dataset(parts, STATE_SCHEMA, format="parquet").to_table(columns=columns) if parts else _no_rows(columns)
     return rows.sort_by([("file_name", "ascending"), ("face_index", "ascending")])
+
+
+def _no_rows(columns: list[str]) -> pa.Table:
+    return STATE_SCHEMA.empty_table().select(columns)
+
+
+def read_thumbnails(folder: Path, faces: Collection[tuple[str, int]]) -> dict[tuple[str, int], bytes]:
+    """Return the JPEG of each face, by file name and index, of those that `folder` has."""
+    found: dict[tuple[str, int], bytes] = {}
+    wanted, parts = set(faces), sorted(str(part) for part in folder.glob("*.parquet"))
+    if wanted and parts:
+        names = ds.field("file_name").isin(sorted({name for name, _ in wanted}))
+        rows = ds.dataset(parts, STATE_SCHEMA, format="parquet")
+        for batch in rows.to_batches(columns=["file_name", "face_index", "thumbnail"], filter=names, batch_size=1024):
+            for row in batch.to_pylist():
+                if (face := (row["file_name"], row["face_index"])) in wanted:
+                    found[face] = row["thumbnail"] or b""
+    return found
 
 
 def photo_key(photo: FoundPhoto) -> str:
