@@ -8,6 +8,7 @@ from typing import Annotated
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, argument, option, read_params
 from pipelines.commands.output import emit_if_asked, say_done
 from pipelines.core.errors import UserError
+from pipelines.core.words import counted
 
 
 def calibrate(
@@ -32,9 +33,9 @@ def calibrate(
     report = run(read_params(params, overrides), inputs, Outputs(out, Path.cwd(), state))
     found, measured = report.thresholds, report.thresholds["measured"]
     rates = (f"{measured[name]['value']:.2g}" for name in ("false_accepts", "true_accepts"))
+    based_on = f"{counted(measured['people'], 'person', 'people')}, {counted(measured['photos'], 'photo')}"
     say_done(
         f"{found['network']} ({report.recogniser[:12]}): one person from {found['similarity']:g} on; of pairs of two "
-        f"people {next(rates)} are accepted, of one person {next(rates)} ({measured['people']} people, "
-        f"{measured['photos']:,} photos); {FILE}, {out / PAGE}"
+        f"people {next(rates)} are accepted, of one person {next(rates)} ({based_on}); {FILE}, {out / PAGE}"
     )
     emit_if_asked(report)

@@ -26,6 +26,7 @@ from pipelines.core.chain import ADAPTER, METRICS, PROCESSED
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.paths import refuse_pointers
 from pipelines.core.screen import show
+from pipelines.core.words import counted
 from pipelines.stages.photograph_base import AUTOENCODER, train_base
 from pipelines.stages.photograph_base import WORK as PHOTOGRAPH_WORK
 
@@ -262,7 +263,7 @@ def _refuse_changed(folder: Path) -> None:
     if problems:
         named = ", ".join(problem.file for problem in problems[:5]) + (", …" if len(problems) > 5 else "")
         raise StageFailed(
-            f"{folder}: {len(problems)} files are not as in the manifest ({named}); "
+            f"{folder}: not as in the manifest: {counted(len(problems), 'file')} ({named}); "
             "restore them or run `dynamicid foundation train`"
         )
 

@@ -12,6 +12,7 @@ from pipelines.commands.output import emit, emit_if_asked, say, say_done
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import write_atomically
 from pipelines.core.paths import project_root
+from pipelines.core.words import counted
 from pipelines.operations.audit import audited
 from pipelines.operations.stack import supervisor
 from pipelines.operations.stack.credentials import FILE
@@ -70,7 +71,8 @@ def stop(state: State = _STATE) -> None:
         return
     with supervisor.lock_stack(stack):
         left = supervisor.shut_down(stack)
-    say(f"the stack is down{f', {left} processes that it had left behind ended' if left else ''}")
+    ended = f"; ended {counted(left, 'process', 'processes')} that it had left behind" if left else ""
+    say(f"the stack is down{ended}")
     emit_if_asked({"ended": True, "left_behind": left})
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from pipelines.commands.options import option
 from pipelines.commands.output import emit_if_asked, say
 from pipelines.core.errors import UserError
+from pipelines.core.words import counted
 
 
 def synthesize(
@@ -37,5 +38,5 @@ def synthesize(
     new = write_dataset(
         identities, out, photos=photos, seed=seed, size=size, workers=workers, truth=truth, namespace=namespace
     )
-    say(f"{identities} people in {out}, {new} of them new")
+    say(f"{counted(identities, 'person', 'people')} in {out}, {new} new")
     emit_if_asked({"people": identities, "new": new, "folder": str(out)})

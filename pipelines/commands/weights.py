@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, argument, command_group, option
 from pipelines.commands.output import emit, emit_if_asked, say, say_done, warn
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.words import counted
 
 if TYPE_CHECKING:
     from pipelines.core.weights.jobs import Progress
@@ -139,7 +140,7 @@ def verify(names: Names = None, *, profile: Profile = None, file: ParamsFile = D
     if wrong := [name for name, found in faults.items() if found]:
         first = faults[wrong[0]][0]
         raise StageFailed(
-            f"{len(wrong)} of {len(faults)} networks are not as expected ({first}); `dynamicid weights fetch "
+            f"not as expected: {len(wrong)} of {counted(len(faults), 'network')} ({first}); `dynamicid weights fetch "
             f"{' '.join(wrong)}` fetches them"
         )
 

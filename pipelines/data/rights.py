@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pipelines.core.sections.data import Rights
+from pipelines.core.words import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,7 +131,9 @@ def describe_left_out(left_out: Mapping[str, int], kept: int) -> str:
     """Return one line: how many photos the policy left out, by reason."""
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
     total = Counter(left_out).total()
-    return f"{total} of {total + kept} photos may not be trained on, by `rights` of the parameters: {reasons}"
+    return (
+        f"{total} of {counted(total + kept, 'photo')} may not be trained on, by `rights` of the parameters: {reasons}"
+    )
 
 
 @lru_cache(maxsize=256)

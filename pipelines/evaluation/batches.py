@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.core.errors import StageFailed
+from pipelines.core.words import counted
 from pipelines.evaluation.metrics.distribution import share_in_box
 from pipelines.evaluation.picture_store import DrawnPicture, PictureStore, StoredPictures
 from pipelines.evaluation.plan import PictureSpec
@@ -89,7 +90,7 @@ class BatchRunner:
         free = shutil.disk_usage(self.store.folder).free
         if needed > free:
             raise StageFailed(
-                f"evaluate: {count} pictures of {renderer.resolution} px need about {needed / 1e9:.1f} GB in "
+                f"evaluate: about {needed / 1e9:.1f} GB for {counted(count, 'picture')} of {renderer.resolution} px in "
                 f"{self.store.folder}, {free / 1e9:.1f} GB are free; make room (`dynamicid clean`) or lower "
                 "evaluate.people"
             )

@@ -15,6 +15,7 @@ import numpy as np
 
 from model.face.face_prompts import EXPRESSIONS
 from pipelines.core.errors import UserError
+from pipelines.core.words import counted
 from pipelines.evaluation.evaluation_set import EvaluationSet
 from pipelines.evaluation.photos import Photo
 from pipelines.evaluation.plan import spec_of
@@ -42,8 +43,8 @@ def choose_cells(questions: EvaluationSet, people: int, each: int, seed: int) ->
     if len(questions.people) < people:
         most = len(questions.people)
         raise UserError(
-            f"a sheet of {people} people: the evaluation takes {most} of those held out; --people {most} at most, or a "
-            "larger evaluate.people (--set) if more are held out"
+            f"a sheet of {counted(people, 'person', 'people')}: the evaluation takes {most} of those held out; "
+            f"--people {most} at most, or a larger evaluate.people (--set) if more are held out"
         )
     rng = np.random.default_rng([seed, 0])
     graded = [number for number, cell in enumerate(questions.cells) if cell.graded and cell.seed == 0]
@@ -57,8 +58,9 @@ def choose_cells(questions: EvaluationSet, people: int, each: int, seed: int) ->
         mine = [n for n in graded if questions.cells[n].expression == name and questions.cells[n].pose == "front"]
         if len(mine) < each:
             raise UserError(
-                f"{each} faces of every expression: only {len(mine)} of the evaluation are asked to be {name} and face "
-                f"the camera; --each {len(mine)} at most, or a larger evaluate.people (--set)"
+                f"{counted(each, 'face')} of every expression: the evaluation asks only for "
+                f"{counted(len(mine), f'{name} face')} toward the camera; --each {len(mine)} at most, or a larger "
+                "evaluate.people (--set)"
             )
         asked += rng.choice(mine, each, replace=False).tolist()
     return matched, [int(number) for number in rng.permutation(asked)]

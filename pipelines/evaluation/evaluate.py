@@ -17,6 +17,7 @@ from pipelines.core.files import folder_sha256, sha256, write_atomically
 from pipelines.core.params import Params
 from pipelines.core.paths import resolve
 from pipelines.core.sections.evaluation import SeveralPeople
+from pipelines.core.words import counted
 from pipelines.evaluation.belonging import MADE_BY, check_training_reports, metrics_mark, record_of
 from pipelines.evaluation.judge_loading import cache_key, judged_by, load_judges
 from pipelines.evaluation.plan import DRAWN, variants_of
@@ -73,8 +74,8 @@ def evaluate(
         drawn = _variants(params, renderer, variants)
         if len(questions.people) < settings.people:
             print(
-                f"evaluate: {len(questions.people)} held-out people take part, evaluate.people allows "
-                f"{settings.people}",
+                f"evaluate: with {counted(len(questions.people), 'held-out person', 'held-out people')}, "
+                f"evaluate.people allows {settings.people}",
                 file=sys.stderr,
             )
         beyond = drawable_people(params)[1]

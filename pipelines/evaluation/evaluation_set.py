@@ -15,6 +15,7 @@ from typing import Any
 from model.face.face_prompts import EXPRESSIONS, POSES, compose
 from pipelines.core.errors import UserError
 from pipelines.core.sections.evaluation import Evaluate
+from pipelines.core.words import counted
 from pipelines.evaluation.multi_cells import MultiCell, multi_cells
 from pipelines.evaluation.photos import PhotoRecord
 from pipelines.evaluation.prompts import Prompts, TextPrompt
@@ -143,8 +144,8 @@ def build_evaluation_set(records: list[PhotoRecord], params: Evaluate, prompts: 
     chosen = sorted(usable, key=lambda identity: _digest(params.seed, identity))[: params.people]
     if len(chosen) < 2:
         raise UserError(
-            f"evaluate: {len(chosen)} held-out people with three photos or more, expected at least 2; "
-            "raise preprocess.test_share or add photos"
+            f"evaluate: {counted(len(chosen), 'held-out person', 'held-out people')} with three photos or more, "
+            "expected at least 2; raise preprocess.test_share or add photos"
         )
     people: list[Person] = []
     cells: list[Cell] = []
@@ -159,9 +160,9 @@ def build_evaluation_set(records: list[PhotoRecord], params: Evaluate, prompts: 
     true = {cell.true_photo for cell in cells if cell.graded and cell.true_photo}
     if len(true) < 2:
         raise UserError(
-            f"evaluate: of the {len(chosen)} held-out people, {len(true)} photos show one of the {len(MOTIONS)} asked "
-            "expressions and poses, expected at least 2 to compare pictures with; raise preprocess.test_share or "
-            "add photos of each person"
+            f"evaluate: {counted(len(true), 'photo')} of the {len(chosen)} held-out people with one of the "
+            f"{len(MOTIONS)} asked expressions and poses, expected at least 2 to compare pictures with; raise "
+            "preprocess.test_share or add photos of each person"
         )
     multi = multi_cells(
         shown,

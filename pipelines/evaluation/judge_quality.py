@@ -15,6 +15,7 @@ import numpy as np
 from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.core.errors import UserError
 from pipelines.core.sections.evaluation import JudgeBounds
+from pipelines.core.words import counted
 from pipelines.data.faces.protocols import Detection
 from pipelines.evaluation.photos import Photo
 from pipelines.evaluation.readings import FaceReader, Readings
@@ -209,7 +210,9 @@ def _judged(
 ) -> JudgeQuality:
     """Return the quality with a reason where `count` photos or pairs are too few, or a figure is beyond its bound."""
     if count < bounds.photos:
-        return JudgeQuality(figures, f"{count} photos or pairs to measure it on, expected {bounds.photos}")
+        return JudgeQuality(
+            figures, f"{counted(count, 'photo or pair', 'photos or pairs')} to measure it on, expected {bounds.photos}"
+        )
     misses = [f"{least[0]} {figures[least[0]]:.3f} < {least[1]:g}"] * (not figures[least[0]] >= least[1])
     if most is not None and not figures[most[0]] <= most[1]:
         misses.append(f"{most[0]} {figures[most[0]]:.3f} > {most[1]:g}")

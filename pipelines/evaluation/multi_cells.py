@@ -10,6 +10,7 @@ import numpy as np
 
 from model.face.face_prompts import EXPRESSIONS, POSES, compose
 from pipelines.core.errors import UserError
+from pipelines.core.words import counted
 
 Box = tuple[float, float, float, float]
 # Heads fill this part of a picture's height. In boxes that are whole slices of it, a person's tokens would also act on
@@ -85,7 +86,8 @@ def multi_cells(
     for count, wanted in pictures.items():
         if wanted and count > len(shown):
             raise UserError(
-                f"evaluate: {wanted} pictures of {count} people, and {len(shown)} held-out people; ask for none "
+                f"evaluate: {counted(wanted, 'picture')} of {count} people, and "
+                f"{counted(len(shown), 'held-out person', 'held-out people')}; ask for none "
                 "(evaluate.several_people), hold out more people (preprocess.test_share), or raise evaluate.people"
             )
         groups = _groups(len(shown), count)

@@ -17,6 +17,7 @@ from model.face.face import Face
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA, open_rows, read_rows
 from pipelines.core.sections.data import Rights
+from pipelines.core.words import counted
 from pipelines.data.faces.face_inputs import FaceInputs
 from pipelines.data.motion_labels import MOTION, motion_of
 from pipelines.data.rights import COLUMNS, describe_left_out, refusal_of, refused_photos
@@ -111,16 +112,16 @@ def held_out_records(processed: Path, rights: Rights, split: str = "test") -> li
     known = [row for row in rows if row["identity"]]
     if not known:
         raise UserError(
-            f"{processed}: none of {len(rows)} held-out photos has a known identity; identity metrics need people: "
-            f"group the photos with `dynamicid curate`, or raise preprocess.{split}_share"
+            f"{processed}: none of {counted(len(rows), 'held-out photo')} has a known identity; identity metrics need "
+            f"people: group the photos with `dynamicid curate`, or raise preprocess.{split}_share"
         )
     people = {row["identity"] for row in known}
     elsewhere = read_rows(processed, PROCESSED_SCHEMA, ["identity"], ds.field("split") != split).column("identity")
     shared = people & set(elsewhere.unique().to_pylist())
     if shared:
         raise StageFailed(
-            f"{processed}: {len(shared)} held-out people also have photos in another split ({min(shared)}, …); "
-            "splits must be by identity: run preprocess again"
+            f"{processed}: {counted(len(shared), 'held-out person', 'held-out people')} with photos in another split, "
+            f"too ({min(shared)}, …); splits must be by identity: run preprocess again"
         )
     return [_record(row) for row in known]
 

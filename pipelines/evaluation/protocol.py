@@ -13,6 +13,7 @@ import numpy as np
 from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.core.sections.evaluation import Evaluate
 from pipelines.core.sections.evaluation import Judges as JudgeParams
+from pipelines.core.words import counted
 from pipelines.evaluation import ceiling_and_floor
 from pipelines.evaluation.batches import BatchRunner
 from pipelines.evaluation.evaluation_set import EvaluationSet
@@ -174,7 +175,8 @@ def run_protocol(
     if fewer := len(plan_drawing(questions, tokens, params.variant_cells).specs) - len(plan.specs):
         names = ", ".join(plan.cells)
         print(
-            f"evaluate: draws {len(plan.specs)} pictures of {names}, not the {fewer} of other variants", file=sys.stderr
+            f"evaluate: draws {counted(len(plan.specs), 'picture')} of {names}, not the {fewer} of other variants",
+            file=sys.stderr,
         )
     runner.draw(renderer, plan.specs)
     drawn = runner.pictures(renderer, plan.specs)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from model.face.face_prompts import EXPRESSIONS, POSES
+from pipelines.core.words import counted
 from pipelines.evaluation.belonging import NOT_MEASURABLE
 from pipelines.evaluation.intervals import NotMeasurable
 from pipelines.evaluation.multi_scoring import ScoredPicture
@@ -156,7 +157,7 @@ def several_pictures(result: EvaluationResult, number: int) -> dict[str, Any]:
                 "faces": [
                     _face(result, pictures[number], place, cell.people[place] + 1) for place in range(len(score.own))
                 ],
-                "note": f"{found} faces; own {_likeness(result, score.multi_id_similarity)}, "
+                "note": f"{counted(found, 'face')}; own {_likeness(result, score.multi_id_similarity)}, "
                 f"other {_likeness(result, score.leakage)}",
             }
         )

@@ -16,6 +16,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.core.paths import resolve
 from pipelines.core.weights.manifest import named_paths
+from pipelines.core.words import counted
 
 # Networks, and their ledger in the manifest: of the adapter its own, of all others that of the foundation.
 _ADAPTER, _FOUNDATION = "adapter", "foundation"
@@ -82,7 +83,8 @@ def leave_out_seen(people: Iterable[str], ledgers: Mapping[str, Ledger], params:
         return frozenset()
     shown = "; ".join(f"{person} ({found[person]})" for person in sorted(found)[:_SHOWN])
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    line = f"{len(found)} people of split {settings.split} were seen by networks that ship: {shown}{more}"
+    people = counted(len(found), "person", "people")
+    line = f"networks that ship have seen {people} of split {settings.split}: {shown}{more}"
     if settings.seen_people == "refuse":
         raise UserError(
             f"evaluate: {line}; figures on them are not of new people. Hold out others (`dynamicid synthesize` draws "

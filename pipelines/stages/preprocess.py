@@ -30,6 +30,7 @@ from pipelines.core.paths import resolve
 from pipelines.core.row_schemas import DATASET_SCHEMA, OK, REASONS, open_rows
 from pipelines.core.sections.data import Preprocess
 from pipelines.core.weights.domains import check_domains, network_domains
+from pipelines.core.words import counted
 from pipelines.data.faces.domain import domains_of_dataset
 from pipelines.data.faces.timing import STEPS
 from pipelines.data.faces.version import analyser_version
@@ -125,7 +126,9 @@ def _run(job: Job, shards: Sequence[Path], slices: Sequence[Slice], out: Path) -
         with atomic_folder(out) as part:
             rows, written = write_buckets(context, plan_buckets(reports, job), params, part)
             if rows != report.rows:
-                raise StageFailed(f"{out}: {rows} rows written of {report.rows}; nothing was kept, run it again")
+                raise StageFailed(
+                    f"{out}: {counted(rows, 'row')} written of {report.rows}; nothing was kept, run it again"
+                )
     report = replace(report, buckets_written=written)
     _print_summary(report, ready - started, analysed - ready, time.monotonic() - analysed)
     return report
@@ -154,8 +157,8 @@ def _report(reports: Sequence[SliceReport], max_failed_share: float) -> Report:
         counts = ", ".join(f"{count} {reason}" for reason, count in rejected.items())
         detail = next((f" ({item.detail})" for item in reports if item.detail), "")
         raise StageFailed(
-            f"preprocess: {failed} of {rows} photos rejected ({failed / rows:.3f} > {max_failed_share:.3f} = "
-            f"preprocess.max_failed_share): {counts}{detail}"
+            f"preprocess: {failed} of {counted(rows, 'photo')} rejected ({failed / rows:.3f} > {max_failed_share:.3f} "
+            f"= preprocess.max_failed_share): {counts}{detail}"
         )
     seconds = {step: round(sum(item.seconds.get(step, 0.0) for item in reports), 3) for step in STEPS}
     return Report(rows, outcomes[OK], rejected, sum(item.analysed for item in reports), seconds=seconds)
@@ -197,8 +200,8 @@ def _print_summary(report: Report, preparing: float, analysing: float, writing: 
     reasons = ", ".join(f"{count} {reason}" for reason, count in report.rejected.items()) or "none"
     rate = f"{report.looked_at / analysing:.1f} photos/s" if report.looked_at else "all known from before"
     print(
-        f"preprocess: {report.rows} photos, {report.ok} ok, rejected: {reasons}; {rate} "
-        f"(Spark and metadata {preparing:.1f} s, photos {analysing:.1f} s, {report.buckets_written} new buckets "
+        f"preprocess: {counted(report.rows, 'photo')}, {report.ok} ok, rejected: {reasons}; {rate} (Spark and metadata "
+        f"{preparing:.1f} s, photos {analysing:.1f} s, {counted(report.buckets_written, 'new bucket')} "
         f"{writing:.1f} s; "
         f"of the workers' time {', '.join(f'{step} {took:.1f} s' for step, took in report.seconds.items())})",
         file=sys.stderr,

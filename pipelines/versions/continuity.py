@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from pipelines.core.errors import UserError
 from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
+from pipelines.core.words import counted
 from pipelines.versions.dataset_version import known_versions
 from pipelines.versions.dvc import cached_files, is_cached, pointed_hash
 from pipelines.versions.git_tags import read_at
@@ -40,9 +41,9 @@ def check_continues(root: Path, folder: str) -> None:
     absent = [tag for tag in hashes if tag not in known]
     unseen = f" ({', '.join(absent)}: the data is not here; `dvc pull` may bring it)" if absent else ""
     raise UserError(
-        f"{folder}: none of its {len(photos):,} photos is in {', '.join(known) or 'an earlier version'}{unseen}, so it "
-        "is not the next version but another dataset, which belongs in a checkout of its own; `dynamicid dataset "
-        "publish --accept-unrelated` makes it the next version all the same"
+        f"{folder}: none of its {counted(len(photos), 'photo')} is in {', '.join(known) or 'an earlier version'}"
+        f"{unseen}, so it is not the next version but another dataset, which belongs in a checkout of its own; "
+        "`dynamicid dataset publish --accept-unrelated` makes it the next version all the same"
     )
 
 

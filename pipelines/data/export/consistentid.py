@@ -16,6 +16,7 @@ from typing import IO, Any
 import cv2
 import numpy as np
 
+from pipelines.core.words import counted
 from pipelines.data.export.names import file_path, stem_of, with_mark
 from pipelines.data.export.parsing import FaceParser
 from pipelines.data.export.rows import Row, Selection, accepted_rows, dataset_rows, known_labels
@@ -41,7 +42,7 @@ def export(faces: Path, processed: Path, wanted: Selection, target: Target, pars
         if row_key(row["file_name"], row["image_id"]) in accepted:
             target.write(f"{ORIGIN}/{paths.assign(row)}", row["image"])
     if paths.count != len(accepted):
-        raise KeyError(f"{len(accepted) - paths.count} photos of {processed} are not in {faces}")
+        raise KeyError(f"{counted(len(accepted) - paths.count, 'photo')} of {processed} not in {faces}")
     with target.path(LIST).open("w", encoding="utf-8", newline="\n") as stream:
         return _write_list(stream, _entries(processed, wanted, target, parser, paths))
 

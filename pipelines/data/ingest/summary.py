@@ -137,7 +137,7 @@ def print_summary(summary: Summary, folder: Path) -> None:
 
     table = Table(title=Text(f"{folder} ({summary.layout})"), show_header=False)
     lines: list[tuple[str, str]] = [
-        ("photos", f"{summary.rows:,} ({summary.new_rows:,} new in {summary.new_shards} shards)"),
+        ("photos", f"{summary.rows:,} ({summary.new_rows:,} new in {counted(summary.new_shards, 'shard')})"),
         ("bytes", f"{summary.bytes:,}"),
         ("people", f"{summary.identities:,} ({counted(summary.without_identity, 'photo')} without a name)"),
         ("formats", ", ".join(f"{name} {count:,}" for name, count in summary.formats.items())),
@@ -155,8 +155,8 @@ def print_summary(summary: Summary, folder: Path) -> None:
         say(f"not joined: {_named(item)}")
     if summary.changed_labels:
         say(
-            f"{summary.changed_labels:,} photos are known with another identity or prompt; their rows keep the labels "
-            "they were ingested with (ingest into a new folder to change them)"
+            f"{counted(summary.changed_labels, 'photo')} known with another identity or prompt: the rows keep the "
+            "labels that they were ingested with (ingest into a new folder to change them)"
         )
 
 

@@ -11,6 +11,7 @@ from model.face.face_prompts import EXPRESSIONS, POSES
 from model.processors import use_one_thread
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_file, atomic_folder, write_atomically
+from pipelines.core.words import counted
 from pipelines.data.synthetic.person import NAMESPACES, Person, stream
 from pipelines.data.synthetic.scene import Scene
 
@@ -94,7 +95,7 @@ def _claim(out: Path, arguments: dict[str, int | str], identities: int) -> None:
                 )
         if found["identities"] > identities:
             raise UserError(
-                f"{out} contains {found['identities']} people, asked for {identities}: "
+                f"{out} contains {counted(found['identities'], 'person', 'people')}, asked for {identities}: "
                 "a folder only grows, choose another one for fewer"
             )
         for unfinished in out.glob(f".{identity_name(0, str(wanted['namespace']))[:-5]}*"):

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from pipelines.core.params import Params
 from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA, list_matrix, open_rows
+from pipelines.core.words import counted
 from pipelines.data.faces.calibration import recogniser_of
 from pipelines.data.faces.pairs import RATE
 
@@ -47,9 +48,9 @@ class Twins:
         """Return what was found, and the command that makes them one person."""
         (one, other), (here, there), (few, many) = self.names, self.splits, self.photos
         return (
-            f"{one!r} ({here}, {few} photos) and {other!r} ({there}, {many} photos) seem to be one person: similarity "
-            f"{self.similarity:.2f} ≥ {self.bound:.2f} (such as {', '.join(self.files)}); `dynamicid dataset merge "
-            f"{shlex.quote(other)} {shlex.quote(one)}`"
+            f"{one!r} ({here}, {counted(few, 'photo')}) and {other!r} ({there}, {counted(many, 'photo')}) seem to be "
+            f"one person: similarity {self.similarity:.2f} ≥ {self.bound:.2f} (such as {', '.join(self.files)}); "
+            f"`dynamicid dataset merge {shlex.quote(other)} {shlex.quote(one)}`"
         )
 
 

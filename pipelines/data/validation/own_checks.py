@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 from pipelines.core.documents import read_yaml
 from pipelines.core.errors import UserError
 from pipelines.core.sections.section import Section, Share
-from pipelines.core.words import did_you_mean, nearest
+from pipelines.core.words import counted, did_you_mean, nearest
 from pipelines.data.validation.check import FAIL, Check, Severity
 
 if TYPE_CHECKING:
@@ -68,7 +68,9 @@ def own_checks(folder: Path | None, stage: str, frame: pd.DataFrame, taken: Iter
             names[check.name] = str(file)
             found.append(replace(check, origin=str(file)))
         if len(frame) != rows:
-            raise UserError(f"{file}: {rows} rows became {len(frame)}; a file may add columns, not change the rows")
+            raise UserError(
+                f"{file}: {counted(rows, 'row')} became {len(frame)}; a file may add columns, not change the rows"
+            )
     return found
 
 

@@ -23,6 +23,7 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import atomic_folder, sha256, write_atomically
 from pipelines.core.formats.folders import stated_version
 from pipelines.core.formats.table import BACKUP, KEY
+from pipelines.core.words import counted
 from pipelines.operations.backup.contents import (
     ARTEFACTS,
     BUNDLE,
@@ -79,7 +80,7 @@ class Manifest:
 
     def _counted(self, database: str) -> str:
         tables = self.rows.get(database)
-        return f" ({sum(tables.values()):,} rows in {len(tables)} tables)" if tables else ""
+        return f" ({counted(sum(tables.values()), 'row')} in {counted(len(tables), 'table')})" if tables else ""
 
 
 def make_backup(locations: Locations, target: Path, *, with_artefacts: bool = True) -> Manifest:
@@ -150,8 +151,9 @@ def _check_artefacts(database: Path, folder: Path | None) -> None:
     elsewhere = artefacts_elsewhere(database, folder)
     if elsewhere:
         raise StageFailed(
-            f"MLflow's database names {len(elsewhere)} folders of artefacts outside of {folder or 'this checkout'}, "
-            f"such as {elsewhere[0]}: the backup would leave them out; --artefacts names their folder"
+            f"MLflow's database names {counted(len(elsewhere), 'folder')} of artefacts outside of "
+            f"{folder or 'this checkout'}, such as {elsewhere[0]}: the backup would leave them out; --artefacts names "
+            "their folder"
         )
 
 

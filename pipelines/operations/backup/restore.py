@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import atomic_file, sha256
+from pipelines.core.words import counted
 from pipelines.operations.backup.backup import REFS, Manifest
 from pipelines.operations.backup.contents import ARTEFACTS, BUNDLE
 from pipelines.operations.backup.databases import Moved, check_kind, is_copy, is_empty, load
@@ -61,7 +62,7 @@ def check_locations(folder: Path, manifest: Manifest, locations: Locations, *, f
     others = [] if force else _other_artefacts(manifest, locations.artefacts)
     if others:
         raise UserError(
-            f"{locations.artefacts}: {len(others)} files differ from the backup, the first is {others[0]}; "
+            f"{locations.artefacts}: not as in the backup: {counted(len(others), 'file')}, the first is {others[0]}; "
             "--force replaces them"
         )
 
@@ -83,7 +84,7 @@ def restore_into(folder: Path, manifest: Manifest, locations: Locations) -> Rest
         done.append(f"artefacts to {locations.artefacts}")
     if (folder / BUNDLE).is_file():
         added, hidden = _restore_refs(locations.root, folder / BUNDLE)
-        done.append(f"{len(added)} tags and saved runs")
+        done.append(counted(len(added), "tag or saved run", "tags and saved runs"))
         left += [f"{ref} (git would take it for the branch of this name)" for ref in hidden]
     # Last: what refers to artefacts and tags finds them.
     wanted = _wanted(manifest, locations)

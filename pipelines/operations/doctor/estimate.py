@@ -19,6 +19,7 @@ from model.processors import cores
 from pipelines.core.params import Params
 from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA
 from pipelines.core.sections.data import Rights
+from pipelines.core.words import counted
 from pipelines.operations.doctor.data import Photos
 
 # Photos that are analysed, and those of them by which the networks are warmed up first.
@@ -214,7 +215,9 @@ def _evaluation(params: Params, work: Path, found: Photos, photo: float) -> Esti
     # Judging a face takes about as long as analysing one.
     seconds = 2 * loaded + pictures * (step * settings.steps + rest + photo)
     disk = 0.05 + pictures * params.base.resolution**2 * 1.5e-9  # half of the pixels' bytes
-    return Estimate("evaluate", seconds / 3600, disk, f"{pictures} pictures, {step:.3g} s a step and picture")
+    return Estimate(
+        "evaluate", seconds / 3600, disk, f"{counted(pictures, 'picture')}, {step:.3g} s a step and picture"
+    )
 
 
 def _is_held_out(name: str, params: Params) -> bool:

@@ -144,7 +144,8 @@ def _domains(used: list[NetworkDomain], counts: dict[str, int]) -> list[CheckRes
 
 def _count(counts: dict[str, int], domain: str) -> str:
     total = sum(counts.values())
-    return f"{counts.get(domain, 0)} of {total} photos seen are of domain {domain}" if total else "no photos yet"
+    photos = f"{counts.get(domain, 0)} of {counted(total, 'photo')} seen"
+    return f"of domain {domain}: {photos}" if total else "no photos yet"
 
 
 def _judges(params: Params, paths: dict[str, str], *, fast: bool) -> list[CheckResult]:

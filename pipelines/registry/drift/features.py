@@ -11,6 +11,7 @@ import numpy as np
 
 from pipelines.core.errors import StageFailed
 from pipelines.core.row_schemas import DATASET_SCHEMA, OK, PROCESSED_SCHEMA, open_rows, read_rows
+from pipelines.core.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +80,8 @@ def read_sample(faces: Path, processed: Path, size: int) -> Sample:
     sizes = _of(faces, DATASET_SCHEMA, chosen, ["image_id", "width", "height"])
     if len(missing := rows.index.difference(sizes.index)):
         raise StageFailed(
-            f"{processed}: {len(missing)} photos are not in {faces} (such as {missing[0][:12]}); run preprocess on it"
+            f"{processed}: {counted(len(missing), 'photo')} not in {faces} (such as {missing[0][:12]}); run "
+            "preprocess on it"
         )
     ok = (rows["status"] == OK).to_numpy()
     sides = sizes.loc[rows.index].astype(float)
@@ -107,7 +109,7 @@ def _first_ids(folder: Path, size: int) -> tuple[pa.Array, int]:
     import pyarrow.compute as pc
 
     first, count = pa.array([], pa.string()), 0
-    for batch in open_rows(folder, PROCESSED_SCHEMA).to_batches(columns=["image_id"]):
+    for batch in open_rows(folder, PROCESSED_SCHEMA).to_batches(columns=["image_id"], cache_metadata=False):
         count += batch.num_rows
         known = pc.unique(pa.concat_arrays([first, batch.column("image_id")]))
         first = known.take(pc.select_k_unstable(known, size, [("", "ascending")]))

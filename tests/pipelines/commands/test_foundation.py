@@ -79,7 +79,7 @@ def test_changed_and_missing_files_are_listed(weights: Path) -> None:
     (weights / "judges" / "recogniser.onnx").unlink()
     done = foundation("check", "--weights", weights)
     assert isinstance(done.exception, StageFailed)
-    assert "2 files are not as in the manifest" in str(done.exception)
+    assert "not as in the manifest: 2 files" in str(done.exception)
     assert "judges/recogniser.onnx: missing" in done.stderr
     assert "landmarks68.onnx: its bytes are not those of the manifest" in done.stderr
     assert done.stdout == ""

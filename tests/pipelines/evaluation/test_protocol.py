@@ -68,7 +68,7 @@ def test_what_is_not_drawn_changes_no_figure_of_what_is(
     assert not {"text_only", "without_imr", "true_tokens"} & set(few.document)
     drawn, more = len(few.result.drawn), len(evaluated.result.drawn) - len(few.result.drawn)
     assert drawn < len(evaluated.result.drawn) * 0.8
-    expected = f"evaluate: draws {drawn} pictures of model, without_gate, not the {more} of other variants"
+    expected = f"evaluate: draws {drawn:,} pictures of model, without_gate, not the {more} of other variants"
     assert expected in capsys.readouterr().err
     assert "of the base model alone" not in few.page
 

@@ -181,7 +181,7 @@ def test_photographs_for_networks_of_drawings(root: Path, params: Callable[..., 
     write_shards(root / FACES, DATASET_SCHEMA, [_rows(domain="photograph")])
     found = _only(examine(params(), root, fast=True))
     assert found.subject == "domains"
-    assert "96 of 96 photos seen are of domain photograph" in found.text
+    assert "of domain photograph: 96 of 96 photos seen" in found.text
     assert "--set preprocess.domain=photograph" in found.mend
     assert set(found.stages) == {"preprocess", "train_anchoring", "train_imr", "evaluate"}
 

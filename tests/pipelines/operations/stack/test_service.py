@@ -109,7 +109,7 @@ def test_only_the_processes_of_a_killed_supervisor_are_ended(supervised: tuple[S
     os.kill(_supervisor_pid(stack), signal.SIGKILL)
     wait_until(lambda: database.orphan_pid(database.data_folder(stack.state)) == served, 30, "it has a supervisor")
     assert (is_running(stack), unresponsive_supervisor(stack), has_processes(stack)) == (False, None, True)
-    assert "1 processes that it had left behind ended" in _cli(stack, "stop")
+    assert "ended 1 process that it had left behind" in _cli(stack, "stop")
     pid_file = database.data_folder(stack.state) / "postmaster.pid"
     assert not pid_file.exists(), "a fast shutdown removes its file, a kill does not"
     assert not has_processes(stack)
