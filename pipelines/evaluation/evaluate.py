@@ -115,6 +115,10 @@ def _variants(params: Params, renderer: CellRenderer, wanted: Collection[str]) -
     drawn = variants_of(method, wanted)
     if left_out := [variant for variant in variants_of(DYNAMICID, wanted) if variant not in drawn]:
         print(f"evaluate: {method.name} has no part that {', '.join(left_out)} leaves out: not drawn", file=sys.stderr)
+    if method.facial_parts and any(settings.several_people.pictures.values()):
+        print(
+            f"evaluate: pictures of several people are drawn without the facial parts of {method.name}", file=sys.stderr
+        )
     for asked, name in ((settings.protocol == "paper", "protocol=paper"), (settings.sweeps, "sweeps=true")):
         if asked and left_out:
             raise UserError(f"evaluate.{name} compares the gate and the IMR of DynamicID; {method.name} has neither")

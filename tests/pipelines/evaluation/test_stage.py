@@ -111,7 +111,9 @@ def test_another_method_is_asked_in_words_and_compared_with_the_text_alone(
     monkeypatch.setattr("pipelines.evaluation.protocol.measure", lambda *_: {})
     outputs = Outputs(tmp_path / "metrics.json", tmp_path / "index.html")
     document = run(random_params, Inputs(processed, tmp_path / "other", work=None), outputs)
-    assert "no part that without_gate, without_imr, true_tokens leaves out: not drawn" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "no part that without_gate, without_imr, true_tokens leaves out: not drawn" in printed
+    assert ("several people are drawn without the facial parts" in printed) == KNOWN[method].facial_parts
     assert document["made_by"]["method"] == method
     assert {"model", "text_only", "ceiling", "floor"} <= document.keys()
     assert not {"without_gate", "without_imr", "true_tokens"} & document.keys()
