@@ -203,12 +203,14 @@ def test_every_value_has_an_effect(generators: Callable[..., Generator], photos:
         return drawn(generator, photos[:1], face_prompts=("sad",), boxes=((0.1, 0.0, 0.5, 0.5),))
 
     try:
-        before, after = picture(needed), picture({**needed, name: value})
+        before, again, after = picture(needed), picture(needed), picture({**needed, name: value})
     finally:
         adapter.templates, processor.image_mean = None, list(CLIP_MEAN)
         adapter.conventions = kept
         generator.__dict__.pop("_inputs", None)
-    assert before.shape != after.shape or float((before - after).abs().max()) > 1e-5
+    assert torch.equal(before, again)
+    # Random weights pass little on, on some processors less than 1e-5; without an effect, the difference is 0.
+    assert before.shape != after.shape or float((before - after).abs().max()) > 2e-6
 
 
 def test_a_pack_without_106_landmarks_is_named(
