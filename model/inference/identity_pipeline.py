@@ -23,6 +23,7 @@ from model.inference.identity_request import (
     check_scale,
     check_size,
     for_pictures,
+    reference_counts,
 )
 from model.inference.identity_tokens import TokenMaker
 from model.inference.part_fusion import PartFusion, fused_prompt, without_parts
@@ -192,8 +193,9 @@ class IdentityPipeline(DiffusionPipeline):
         """Return identity tokens (B, K·P, D) of B pictures, K (the adapter's `tokens_per_person`) for each of P people.
 
         Those of a method with facial parts end with one vector for each part.
-        `faces`: the people of one picture, or one such list per picture (all of one length), each a Face or a Blend of
-        two. `face_prompts` in the same shape: None keeps the expression and pose of the reference; a text ("sad,
+        `faces`: the people of one picture, or one such list per picture (all of one length), each a Face, a
+        ReferenceSet of several of one person (K for each reference, where it concatenates them), or a Blend of two
+        people. `face_prompts` in the same shape: None keeps the expression and pose of the reference; a text ("sad,
         slightly turned to the left") names one of seven expressions, one of five poses, or both; what it does not name
         is kept. Raise ValueError for a text that names neither, for any text if the adapter has no IMR, and if faces
         and texts do not match.
@@ -272,8 +274,10 @@ class IdentityPipeline(DiffusionPipeline):
             raise ValueError(f"no gate maps: an adapter of {adapter.method.name} has no gate")
         if boxes is not None and masks is not None:
             raise ValueError("boxes and masks: give one of the two")
+        references = None
         if identity_tokens is None:
             identity_tokens = self.tokens_of(faces, face_prompts)  # type: ignore[arg-type]
+            references = reference_counts(faces)  # type: ignore[arg-type]
         embeds = arguments.get("prompt_embeds")
         prompts = len(embeds) if embeds is not None else 1 if isinstance(prompt, str) else len(prompt or ())
         copies = arguments.get("num_images_per_prompt") or 1
@@ -282,17 +286,20 @@ class IdentityPipeline(DiffusionPipeline):
         tokens = for_pictures(identity_tokens, prompts, copies, "identity tokens")
         tokens = tokens.to(self._execution_device, self.unet.dtype)
         tokens, parts = without_parts(adapter, tokens)
-        people = tokens.shape[1] // adapter.sizes["tokens"]
+        groups = tokens.shape[1] // adapter.sizes["tokens"]
+        people = groups if references is None else len(references)
         fusion = None
         if parts is not None and people == 1 and not (isinstance(identity_scale, int | float) and identity_scale == 0):
-            prompt, fusion = fused_prompt(self, parts, prompt, arguments, plain_steps)
+            # Of several references beside each other, the text has the parts of the best one.
+            best = parts[:, : parts.shape[1] // groups]
+            prompt, fusion = fused_prompt(self, best, prompt, arguments, plain_steps)
         per_person = {
             "boxes": check_boxes(boxes, people, prompts, copies),
             "masks": check_masks(masks, people, prompts, copies),
             "scale": check_scale(identity_scale, people, prompts, copies),
         }
         if guided:
-            null = adapter.null_tokens.to(tokens).repeat(len(tokens), people, 1)
+            null = adapter.null_tokens.to(tokens).repeat(len(tokens), groups, 1)
             tokens = torch.cat([null, tokens])
             per_person = {name: _for_both_halves(value, name) for name, value in per_person.items()}
         rows, columns = self._latent_size(arguments.get("height"), arguments.get("width"))
@@ -309,6 +316,7 @@ class IdentityPipeline(DiffusionPipeline):
             width=columns,
             maps=None if maps is None else maps.pending,
             cache={},
+            references=references,
             **per_person,
         )
         return self._run(state, maps, prompt, arguments, fusion)

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.face.face import Blend, Face
+from model.face.face import Blend, Face, ReferenceSet
 from model.face.face_prompts import parse_request
 
-Person = Face | Blend
+Person = Face | Blend | ReferenceSet
 Faces = Sequence[Person] | Sequence[Sequence[Person]]
 FacePrompts = Sequence[str | None] | Sequence[Sequence[str | None]]
 
@@ -61,14 +61,35 @@ def people_and_prompts(
 
 
 def faces_of(person: Any) -> tuple[Face, ...]:
-    """Return the face of a person, or the two faces of a mix; raise ValueError for anything else."""
+    """Return the faces of a person: one, those of a set, or the two of a mix; raise ValueError for anything else."""
+    if isinstance(person, ReferenceSet):
+        return person.faces
     if isinstance(person, Blend):
         return (person.first, person.second)
     if isinstance(person, Face):
         return (person,)
     raise ValueError(
-        f"a person given as {type(person).__name__}: expected a Face (an analysed photo) or a Blend of two"
+        f"a person given as {type(person).__name__}: expected a Face (an analysed photo), a ReferenceSet of "
+        "several photos of one person, or a Blend of two people"
     )
+
+
+def reference_counts(faces: Faces) -> tuple[int, ...]:
+    """Return for each of P people how many references' tokens stand beside each other: 1, but in sets to concatenate.
+
+    Raise ValueError where that differs between pictures, whose tokens would not fit together.
+    """
+    counts = {
+        tuple(len(one.faces) if isinstance(one, ReferenceSet) and one.combine == "concatenate" else 1 for one in people)
+        for people in per_picture(faces, "faces")
+    }
+    if len(counts) > 1:
+        shown = " and ".join(sorted(map(str, counts)))
+        raise ValueError(
+            f"concatenated references: {shown} of the people of different pictures; expected the same numbers in every "
+            "picture of a call (or average them)"
+        )
+    return counts.pop()
 
 
 def check_face(face: Face) -> None:

@@ -4,18 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from model.face.face import Blend, Face
+from model.face.face import Blend, Face, ReferenceSet
 from model.face.face_geometry import landmark_picture
 from model.face.face_parts import part_pictures
 from model.face.face_prompts import compose, describe_as_published
-from model.inference.identity_request import FacePrompts, Faces, faces_of, people_and_prompts, requested_motion
+from model.inference.identity_request import (
+    FacePrompts,
+    Faces,
+    Person,
+    faces_of,
+    people_and_prompts,
+    reference_counts,
+    requested_motion,
+)
 from model.network.adapter import Adapter
 from model.network.templates import retarget
+
+
+class _Request(NamedTuple):
+    """Tokens of `face` with the motion of the face prompt `text`; what that does not name is the motion of `like`."""
+
+    face: Face
+    text: str | None
+    like: Face
 
 
 @dataclass(frozen=True)
@@ -31,25 +48,20 @@ class TokenMaker:
 
     @torch.no_grad()
     def __call__(self, faces: Faces, face_prompts: FacePrompts | None = None) -> Tensor:
-        """Return identity tokens (B, K·P, D) of B pictures with P people each; see IdentityPipeline.tokens_of."""
+        """Return identity tokens (B, K·R, D) of B pictures with R references each; see IdentityPipeline.tokens_of."""
         pictures, prompts = people_and_prompts(faces, face_prompts)
         everyone = [person for people in pictures for person in people]
         texts = [text for row in prompts for text in row]
-        # A mix is two faces with the same face prompt; their tokens are mixed afterwards.
-        requests = [(face, text) for person, text in zip(everyone, texts, strict=True) for face in faces_of(person)]
+        reference_counts(pictures)
+        requests = [one for person, text in zip(everyone, texts, strict=True) for one in _requests(person, text)]
         of_faces = iter(self._of_faces(requests))
-        tokens = torch.stack([self._mixed(person, of_faces) for person in everyone])
-        return tokens.unflatten(0, (len(pictures), -1)).flatten(1, 2)
+        tokens = torch.cat([_combined(person, of_faces) for person in everyone])
+        return tokens.unflatten(0, (len(pictures), -1))
 
-    @staticmethod
-    def _mixed(person: Face | Blend, of_faces: Iterator[Tensor]) -> Tensor:
-        first = next(of_faces)
-        return torch.lerp(first, next(of_faces), person.share) if isinstance(person, Blend) else first
-
-    def _of_faces(self, requests: list[tuple[Face, str | None]]) -> Tensor:
+    def _of_faces(self, requests: list[_Request]) -> Tensor:
         """Return the tokens (N, K, D) of each face with its requested motion."""
         # A face that occurs several times is encoded once.
-        unique = {id(face): face for face, _ in requests}
+        unique = {id(one.face): one.face for one in requests}
         row = {key: index for index, key in enumerate(unique)}
         device = self.adapter.null_tokens.device
         states = torch.cat([self.clip_states(face.crop).to(device) for face in unique.values()])
@@ -57,8 +69,11 @@ class TokenMaker:
         tokens = self.adapter.identity_tokens(embeddings, states)
         if self.adapter.method.facial_parts:
             tokens = torch.cat([tokens, torch.cat([self._parts(face) for face in unique.values()])], dim=1)
-        tokens = tokens[[row[id(face)] for face, _ in requests]]
-        reconfigured = [index for index, (_, text) in enumerate(requests) if text is not None]
+        tokens = tokens[[row[id(one.face)] for one in requests]]
+        can = self.adapter.takes_face_prompts
+        reconfigured = [
+            index for index, one in enumerate(requests) if one.text is not None or (can and one.face is not one.like)
+        ]
         if reconfigured:
             tokens[reconfigured] = self._reconfigured(tokens[reconfigured], [requests[index] for index in reconfigured])
         return tokens
@@ -77,30 +92,39 @@ class TokenMaker:
         states = torch.cat([self.clip_states(picture) for picture in part_pictures(face.crop, face.landmarks)])
         return self.adapter.part_vectors(states[None].to(self.adapter.null_tokens.device))
 
-    def _reconfigured(self, tokens: Tensor, requests: list[tuple[Face, str | None]]) -> Tensor:
+    def _reconfigured(self, tokens: Tensor, requests: list[_Request]) -> Tensor:
         """Return the tokens with the motions of their face prompts."""
         ways = self.adapter.conventions
         if not self.adapter.takes_face_prompts:
             raise ValueError("a face prompt needs an adapter with an IMR and landmark templates (stage train_imr)")
         drop = ways.landmark_outside == "dropped"
         sources, targets, source_texts, target_texts = [], [], [], []
-        for face, text in requests:
-            expression, pose = requested_motion(str(text), face)
+        for face, text, like in requests:
             if len(face.landmarks) != ways.landmark_points:
                 raise ValueError(
                     f"a face with {len(face.landmarks)} landmarks: the adapter's conventions ask for "
                     f"{ways.landmark_points} (landmark_points)"
                 )
             sources.append(landmark_picture(face.landmarks, drop_outside=drop))
-            targets.append(landmark_picture(self._target_landmarks(face, expression, pose), drop_outside=drop))
-            published = ways.source_prompt == "published"
-            own = face.expression, face.pose
-            source_texts.append(describe_as_published(*own, face.yaw, face.pitch) if published else compose(*own))
-            target_texts.append(str(text) if ways.target_prompt == "verbatim" else compose(expression, pose))
+            source_texts.append(self._described(face))
+            if text is None:
+                target, words = like.landmarks, self._described(like)
+            else:
+                motion = requested_motion(text, like)
+                target = self._target_landmarks(like, *motion)
+                words = text if ways.target_prompt == "verbatim" else compose(*motion)
+            targets.append(landmark_picture(target, drop_outside=drop))
+            target_texts.append(words)
         pooled = self.pooled_text(source_texts + target_texts)
         source_text, target_text = pooled.to(tokens.device).chunk(2)
         pictures = [torch.from_numpy(np.stack(x)).to(tokens.device) for x in (sources, targets)]
         return self.adapter.reconfigure(tokens, pictures[0], source_text, pictures[1], target_text)
+
+    def _described(self, face: Face) -> str:
+        """Return the face prompt of a face as it is."""
+        if self.adapter.conventions.source_prompt == "published":
+            return describe_as_published(face.expression, face.pose, face.yaw, face.pitch)
+        return compose(face.expression, face.pose)
 
     def _target_landmarks(self, face: Face, expression: str | None, pose: str | None) -> np.ndarray:
         """Return the landmarks (N, 2) of a face with the requested motion, in the frame of its own."""
@@ -109,3 +133,21 @@ class TokenMaker:
         assert self.adapter.templates is not None
         bank = self.adapter.templates.float().cpu().numpy()
         return retarget(bank, face.landmarks, face.expression, face.pose, expression, pose)
+
+
+def _requests(person: Person, text: str | None) -> list[_Request]:
+    """Return the requests whose tokens make a person's: one of each face.
+
+    A mix is two faces with the same face prompt; of a set, all get the motion of its best face.
+    """
+    faces = faces_of(person)
+    return [_Request(face, text, faces[0] if isinstance(person, ReferenceSet) else face) for face in faces]
+
+
+def _combined(person: Person, of_faces: Iterator[Tensor]) -> Tensor:
+    """Return the tokens of a person, (K, D), or (K·R, D) of a set of R to concatenate, from those of its faces."""
+    tokens = torch.stack([next(of_faces) for _ in faces_of(person)])
+    if isinstance(person, Blend):
+        return torch.lerp(tokens[0], tokens[1], person.share)
+    average = isinstance(person, ReferenceSet) and person.combine == "average"
+    return tokens.mean(0) if average else tokens.flatten(0, 1)

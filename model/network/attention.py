@@ -2,7 +2,8 @@
 
 Paper section 3.1. The values of a call are passed in `cross_attention_kwargs={"identity": IdentityState(...)}`; the
 processors contain only weights, so several callers can use one UNet. Without an identity state, an attention behaves as
-in the base model. In shapes, K is the number of identity tokens per person, and P the number of people.
+in the base model. In shapes, K is the number of identity tokens per person, and P the number of people; where a person
+has the tokens of several references beside each other, K·P stands for all of them.
 """
 
 from __future__ import annotations
@@ -111,8 +112,8 @@ class SemanticActivatedAttention(LoRAAttention):
     """Processor of a cross-attention: text attention with LoRA, plus the gated identity branch.
 
     `hidden` is the width of the layer, `context` that of text and identity tokens, `rank` the rank of the LoRA,
-    `tokens` the number of identity tokens per person, `threshold` the gate's τ unless the state has one. Not `gated`,
-    it is the decoupled cross-attention of IP-Adapter, whatever the state asks for.
+    `tokens` the number of identity tokens per reference, `threshold` the gate's τ unless the state has one. Not
+    `gated`, it is the decoupled cross-attention of IP-Adapter, whatever the state asks for.
     """
 
     # Not k and v: the cache of a call keeps them, so folding would save almost nothing.
@@ -166,16 +167,18 @@ class SemanticActivatedAttention(LoRAAttention):
         count = identity.tokens.shape[1]
         if identity.tokens.shape[0] != batch:
             raise ValueError(f"identity tokens of {identity.tokens.shape[0]} pictures for {batch} pictures")
-        if count % self.tokens:
-            raise ValueError(f"{count} identity tokens: expected a multiple of {self.tokens}")
-        people = count // self.tokens
+        people, shares = identity.people(self.tokens), identity.shares(self.tokens)
         key, value = self._identity_keys_values(attn, identity)
         # The gate needs the logits, which SDPA does not return. They are float32 even under mixed precision, because
         # the gate divides by their range, which may be small.
         with torch.autocast(query.device.type, enabled=False):
             logits = torch.bmm(query.float(), key)
-        gate = self._gate(logits, people, identity)
         per_head = logits.unflatten(-1, (attn.heads, count))
+        # A person weighs as much as another one, whatever the number of references.
+        activation = logits.sum(dim=-1) if shares is None else (per_head * shares).sum(dim=(-2, -1))
+        gate = self._gate(activation, people, identity)
+        if shares is not None:
+            per_head = per_head + shares.log()
         if people > 1:
             excluded = identity.excluded(people, cells, self.tokens, logits.device)
             per_head = per_head.masked_fill(excluded, -torch.inf)
@@ -194,7 +197,7 @@ class SemanticActivatedAttention(LoRAAttention):
         key, value = self.to_k_ip(tokens), self.to_v_ip(tokens)
         scale = identity.scale
         if isinstance(scale, Tensor):
-            scale = scale.repeat_interleave(self.tokens, dim=-1).to(value.dtype)[..., None]
+            scale = identity.per_token(scale, self.tokens).to(value.dtype)[..., None]
         width = key.shape[-1] // attn.heads
         key = _block_diagonal(key.float() * width**-0.5, attn.heads).transpose(1, 2)
         cached = key.contiguous(), _block_diagonal(value * scale, attn.heads)
@@ -202,11 +205,10 @@ class SemanticActivatedAttention(LoRAAttention):
             identity.cache[(id(self), "identity")] = cached
         return cached
 
-    def _gate(self, logits: Tensor, people: int, identity: IdentityState) -> Tensor | None:
-        """Return the gate w (B, N) in float32, or None if it is off (w = 1)."""
+    def _gate(self, activation: Tensor, people: int, identity: IdentityState) -> Tensor | None:
+        """Return the gate w (B, N) in float32 from the sums of logits (B, N), or None if it is off (w = 1)."""
         if not (self.gated and identity.gate):
             return None
-        activation = logits.sum(dim=-1)
         low = activation.amin(dim=1, keepdim=True)
         high = activation.amax(dim=1, keepdim=True)
         gate = (activation - low) / (high - low + _EPSILON)

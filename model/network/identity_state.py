@@ -21,6 +21,8 @@ class IdentityState:
     """The identity of one UNet call, passed as `cross_attention_kwargs={"identity": state}`.
 
     - `tokens` (B, K·P, D), K for each of P people; with classifier-free guidance, the first B/2 rows are null tokens.
+    - `references`: how many references of each person have their K tokens in `tokens`, beside each other; None: one.
+      In softmax and gate they share the weight of one: a reference given twice is the reference given once.
     - `boxes` (P, 4) for all pictures or (B, P, 4), y0 x0 y1 x1 in [0, 1]; or `masks` (P, h, w) or (B, P, h, w) in
       [0, 1], of any size. Without both: equal vertical slices.
     - `gate`: False for w = 1. `threshold` τ: None for that of the adapter.
@@ -52,6 +54,7 @@ class IdentityState:
     cache: dict[Any, Any] | None = None
     masks: Any = None
     text_maps: TextMaps | None = None
+    references: Sequence[int] | None = None
     boosted: bool = field(default=False, init=False)
     current_lora_scale: float = field(default=1.0, init=False)
     _regions: dict[Any, Tensor] = field(default_factory=dict, repr=False)
@@ -71,6 +74,8 @@ class IdentityState:
     def __post_init__(self) -> None:
         if self.tokens.ndim != 3:
             raise ValueError(f"identity tokens of shape {tuple(self.tokens.shape)}: expected (pictures, tokens, width)")
+        if self.references is not None:
+            self.references = None if all(number == 1 for number in self.references) else tuple(self.references)
         if self.boxes is not None and self.masks is not None:
             raise ValueError("boxes and masks: expected one of the two")
         # Regions are computed on the host, once per layer size, so that nothing is read from the device.
@@ -93,6 +98,40 @@ class IdentityState:
             form = "people, 4" if name == "boxes" else "people, height, width"
             raise ValueError(f"{name} of shape {tuple(given.shape)}: expected ({form}) or ({pictures}, {form})")
         return rows
+
+    def people(self, tokens: int) -> int:
+        """Return the number of people, with `tokens` for each reference; raise ValueError where they do not fit."""
+        count = self.tokens.shape[1]
+        if self.references is not None:
+            if sum(self.references) * tokens != count:
+                raise ValueError(
+                    f"{count} identity tokens: expected {tokens} for each of {sum(self.references)} references"
+                )
+            return len(self.references)
+        if count % tokens:
+            raise ValueError(f"{count} identity tokens: expected a multiple of {tokens}")
+        return count // tokens
+
+    def per_token(self, values: Tensor, tokens: int) -> Tensor:
+        """Repeat values (…, P) of people for each of their tokens."""
+        if self.references is None:
+            return values.repeat_interleave(tokens, dim=-1)
+        return torch.cat(
+            [values[..., p : p + 1].expand(*values.shape[:-1], tokens * n) for p, n in enumerate(self.references)],
+            dim=-1,
+        )
+
+    def shares(self, tokens: int) -> Tensor | None:
+        """Return what each token weighs, 1 / the number of its person's references, (K·R,) float32; None: all 1."""
+        if self.references is None:
+            return None
+        cached = self._regions.get(("shares", tokens))
+        if cached is None:
+            cached = self.per_token(1 / torch.tensor(self.references, dtype=torch.float32), tokens).to(
+                self.tokens.device
+            )
+            self._regions["shares", tokens] = cached
+        return cached
 
     @property
     def identity_off(self) -> bool:
@@ -144,11 +183,11 @@ class IdentityState:
         return self.covered(people, cells, device).any(dim=1)
 
     def excluded(self, people: int, cells: int, tokens: int, device: torch.device) -> Tensor:
-        """Return (B or 1, cells, 1, tokens·P) bool: true in regions of others outside that of the token's person."""
+        """Return (B or 1, cells, 1, K·P) bool: true in regions of others outside that of the token's person."""
         cached = self._regions.get(("excluded", people, cells, tokens))
         if cached is None:
             covered = self.covered(people, cells, device)
-            excluded = covered.any(dim=1, keepdim=True) & ~covered
-            cached = excluded.repeat_interleave(tokens, dim=1).transpose(1, 2)[:, :, None]
+            excluded = (covered.any(dim=1, keepdim=True) & ~covered).transpose(1, 2)
+            cached = self.per_token(excluded, tokens)[:, :, None]
             self._regions["excluded", people, cells, tokens] = cached
         return cached

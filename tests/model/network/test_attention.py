@@ -177,6 +177,21 @@ def test_tokens_have_no_effect_outside_their_box(base: Base, adapter: Adapter) -
 
 
 @torch.no_grad()
+def test_references_of_one_person_share_its_region_and_weight(attached: Adapter, predict: Predict) -> None:
+    """A reference three times is the reference once, in softmax and gate, beside another person with one."""
+    given, boxes = tokens(2), [[0, 0, 0.7, 0.5], [0, 0.5, 1, 1]]
+    repeated = torch.cat([given[:, :4].repeat(1, 3, 1), given[:, 4:]], dim=1)
+    for more in ({}, {"boxes": boxes, "scale": [1.0, 0.5], "boost": 2.0, "boost_steps": 1}):
+        once = IdentityState(given, maps=[], **more)
+        thrice = IdentityState(repeated, maps=[], references=(3, 1), **more)
+        torch.testing.assert_close(predict(thrice), predict(once), atol=1e-4, rtol=1e-4)
+        for gates in zip(once.maps, thrice.maps, strict=True):
+            torch.testing.assert_close(*gates, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="8 identity tokens: expected 4 for each of 4 references"):
+        predict(IdentityState(given, references=(3, 1)))
+
+
+@torch.no_grad()
 def test_gate_maps_on_request(attached: Adapter, predict: Predict) -> None:
     state = IdentityState(tokens(), maps=[])
     predict(state)
