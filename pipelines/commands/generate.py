@@ -1,4 +1,4 @@
-"""`dynamicid generate`: generate a picture of people from one photo each."""
+"""`dynamicid generate`: generate a picture of people from one photo each, or several."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def generate(
     reference: Annotated[
         list[str],
         option(
-            "Photo of one person; repeatable. FILE#2: its second face from the left. FILE@y0,x0,y1,x1 or FILE#2@…: the "
-            "box (0 to 1).",
+            "Photo of one person; repeatable. FILE+FILE: several of one person. FILE#2: its second face from the left. "
+            "FILE@y0,x0,y1,x1 or FILE#2@…: the box (0 to 1).",
             metavar="FILE",
         ),
     ],
     prompt: Annotated[str, option("Text prompt: what the picture shows besides the faces.")],
     out: Annotated[Path, option("Picture to write: .png, .jpg, .webp.")],
     face_prompt: Annotated[
-        list[str] | None, option('Expression and pose, such as "sad, turned to the left"; one per reference.')
+        list[str] | None, option('Expression and pose, such as "sad, turned to the left"; one per person.')
     ] = None,
     adapter: AdapterChoice = None,
     negative_prompt: Annotated[str | None, option("What the picture must not show.")] = None,
@@ -55,17 +55,22 @@ def generate(
     from pipelines.serving.generation import Generator
     from pipelines.serving.request import DrawRequest, Reference
 
-    photos, faces, boxes = zip(*(split_reference(text) for text in reference), strict=True)
+    people = [split_reference(text) for text in reference]
+    faces = [tuple(face for _, face in photos) for photos, _ in people]
+    boxes = [box for _, box in people]
     for target in (out, gate_map):
         if target is not None and target.suffix.lower() not in _FORMATS:
             suffix = target.suffix or "no extension"
             raise UserError(f"{target}: {suffix} is not a picture format; use .png, .jpg or .webp")
     request = DrawRequest(
-        references=tuple(Reference(str(photo), _read(photo)) for photo in photos),
+        references=tuple(
+            tuple(Reference(str(photo), _read(photo, text)) for photo, _ in photos)
+            for text, (photos, _) in zip(reference, people, strict=True)
+        ),
         prompt=prompt,
         face_prompts=tuple(face_prompt or ()),
         boxes=tuple(box for box in boxes if box is not None),
-        faces=() if set(faces) == {None} else faces,
+        faces=tuple(faces) if any(face for own in faces for face in own) else (),
         width=width,
         height=height,
         number=number,
@@ -107,8 +112,11 @@ def generate(
     emit({**(made[0] if number == 1 else {"pictures": made}), **drawn_with, **generator.other_base})
 
 
-def split_reference(text: str) -> tuple[Path, int | None, Box | None]:
-    """Split `photo.jpg#2@y0,x0,y1,x1` into file, face from the left and box (None without); names may hold # and @."""
+def split_reference(text: str) -> tuple[list[tuple[Path, int | None]], Box | None]:
+    """Split `a.jpg#2+b.jpg@y0,x0,y1,x1` into the files of a person, each with its face from the left, and the box.
+
+    Both are None where they are not given. Names may hold +, # and @: what exists as a file is one.
+    """
     name, at, numbers = text.rpartition("@")
     box = None
     if not at or Path(text).exists():
@@ -119,15 +127,28 @@ def split_reference(text: str) -> tuple[Path, int | None, Box | None]:
         except ValueError:
             raise UserError(f"--reference {text}: no such file, and {numbers!r} is not a box y0,x0,y1,x1") from None
         box = (y0, x0, y1, x1)
+    photos, rest = [], name.split("+")
+    while rest:
+        # The longest name that is a file, else up to the next +.
+        ends = [end for end in range(len(rest), 0, -1) if _photo("+".join(rest[:end]))[0].exists()]
+        end = ends[0] if ends else 1
+        photos.append(_photo("+".join(rest[:end])))
+        rest = rest[end:]
+    return photos, box
+
+
+def _photo(name: str) -> tuple[Path, int | None]:
+    """Return the file, and the number of the face in `photo.jpg#2`."""
     file, sign, face = name.rpartition("#")
     if not sign or Path(name).exists() or not face.isascii() or not face.isdecimal():
-        return Path(name), None, box
-    return Path(file), int(face), box
+        return Path(name), None
+    return Path(file), int(face)
 
 
-def _read(photo: Path) -> bytes:
+def _read(photo: Path, text: str) -> bytes:
     if not photo.is_file():
-        raise UserError(f"--reference {photo}: no such file; expected a photo of one person")
+        whole = "" if text.startswith(str(photo)) and "+" not in text else f" (in {text})"
+        raise UserError(f"--reference {photo}: no such file{whole}; expected a photo of one person")
     return photo.read_bytes()
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pipelines.serving.generation import GeneratedPicture, Generator
     from pipelines.serving.request import Box
 
+    Photo = str | Path | bytes | Image
 
 # What a call of a model takes beside faces, prompts, boxes and seed.
 _SAMPLING = ("width", "height", "steps", "guidance", "negative_prompt", "sampler", "scale")
@@ -61,7 +62,7 @@ class Model:
     def __call__(
         self,
         prompt: str,
-        faces: Sequence[str | Path | bytes | Image],
+        faces: Sequence[Photo | Sequence[Photo]],
         *,
         face_prompts: Sequence[str] = (),
         boxes: Sequence[Box] = (),
@@ -70,12 +71,12 @@ class Model:
     ) -> GeneratedPicture:
         """Draw the people of `faces` and return the picture: `image` (PIL, RGB) and `note`, why it may be wrong.
 
-        `faces`: one photo a person: a file, its bytes, or a PIL picture, with one large face. `face_prompts`: none, or
-        expression and pose of each person; "" keeps those of the photo. `boxes`: none, or (y0, x0, y1, x1) of each
-        person, fractions of the picture in [0, 1]. `seed`: from 0 to 2⁶³ − 1; the same call gives the same picture.
-        `sampling`: `width` and `height` (pixels, multiples of 8), `steps` (at least 1), `guidance` (at least 0),
-        `negative_prompt`, `sampler` ("ddim" or "dpm"), `scale` (strength of the identity, 1.0); defaults are those of
-        the parameters and the base.
+        `faces`: one photo a person, or a list of several of one person: a file, its bytes, or a PIL picture, with one
+        large face. `face_prompts`: none, or expression and pose of each person; "" keeps those of the photo (of
+        several: of the most frontal one). `boxes`: none, or (y0, x0, y1, x1) of each person, fractions of the picture
+        in [0, 1]. `seed`: from 0 to 2⁶³ − 1; the same call gives the same picture. `sampling`: `width` and `height`
+        (pixels, multiples of 8), `steps` (at least 1), `guidance` (at least 0), `negative_prompt`, `sampler` ("ddim" or
+        "dpm"), `scale` (strength of the identity, 1.0); defaults are those of the parameters and the base.
 
         Raises UserError, with what to change, where `dynamicid generate` ends with exit code 2: a photo without one
         clear face, a face prompt that contradicts itself, too many people for the base, a value out of its range.
@@ -88,7 +89,7 @@ class Model:
                 raise UserError(f"{name}: no argument of a drawing{near}")
         if isinstance(faces, str | bytes | Path) or isinstance(face_prompts, str):
             raise UserError('faces and face_prompts are lists with an entry for each person: ["me.jpg"], ["happy"]')
-        references = tuple(_reference(photo, number) for number, photo in enumerate(faces, 1))
+        references = tuple(_references(given, number) for number, given in enumerate(faces, 1))
         request = DrawRequest(
             references, prompt, face_prompts=tuple(face_prompts), boxes=tuple(boxes), seed=seed, **sampling
         )
@@ -155,13 +156,19 @@ def _default(params: Params) -> tuple[str, str]:
     return shipped, f"the one that ships, as there is no {ADAPTER} yet"
 
 
-def _reference(photo: Any, number: int) -> Any:
-    """Return photo `number` of a call as an encoded picture with a name; raise UserError where it is none."""
+def _references(given: Any, number: int) -> Any:
+    """Return the reference of person `number` of a call, or several; raises as `_reference`."""
+    if not isinstance(given, list | tuple):
+        return _reference(given, f"face {number}")
+    return tuple(_reference(photo, f"reference {n} of person {number}") for n, photo in enumerate(given, 1))
+
+
+def _reference(photo: Any, name: str) -> Any:
+    """Return a photo of a call as an encoded picture with a name; raise UserError where it is none."""
     from PIL.Image import Image
 
     from pipelines.serving.request import Reference
 
-    name = f"face {number}"
     if isinstance(photo, bytes):
         return Reference(name, photo)
     if isinstance(photo, Image):

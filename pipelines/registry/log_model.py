@@ -80,21 +80,22 @@ def input_example(*, face_prompts: bool = True) -> dict[str, list[Any]]:
 
 
 def signature() -> Any:
-    """Return the model's signature: references are base64 pictures, boxes are y0, x0, y1, x1 in [0, 1].
+    """Return the model's signature: references are base64 pictures, or lists of them; boxes y0, x0, y1, x1 in [0, 1].
 
     `image` is a base64 PNG, `cut` what of the prompt was too long, `note` why the picture may be wrong all the same.
     """
     from mlflow.models.signature import ModelSignature
-    from mlflow.types.schema import Array, ColSpec, Schema
+    from mlflow.types.schema import AnyType, Array, ColSpec, Schema
 
     inputs = Schema(
         [
-            ColSpec(Array("string"), "references"),
+            # Of one person a text, or a list of texts; `pipelines.serving.request` checks which.
+            ColSpec(Array(AnyType()), "references"),
             ColSpec("string", "prompt"),
             ColSpec(Array("string"), "face_prompts", required=False),
             ColSpec(Array(Array("double")), "boxes", required=False),
             ColSpec("long", "seed", required=False),
-            ColSpec(Array("long"), "faces", required=False),
+            ColSpec(Array(AnyType()), "faces", required=False),
             ColSpec("string", "negative_prompt", required=False),
             *(ColSpec("long", name, required=False) for name in ("width", "height", "number")),
             ColSpec("string", "sampler", required=False),

@@ -50,10 +50,11 @@ class DynamicIDModel(PythonModel):
         `cut` is the end of a prompt that was too long for the model, `note` why the picture may be wrong all the same,
         both "" for none. A row of `model_input` gives one picture, or its `number`, with seeds from `seed` on.
 
-        Columns: `references` (list of base64 pictures), `prompt`, and optionally `face_prompts`, `boxes` (y0, x0, y1,
-        x1 in [0, 1]) and `faces` (from the left, 0: the only one), one per reference; `seed`, `negative_prompt`,
-        `width`, `height`, `number`, `sampler`. Raises MlflowException: a server's status 400 on
-        invalid input in any row (no picture is returned), 500 where the drawing itself fails.
+        Columns: `references` (list of base64 pictures, one per person, or a list of several of one person), `prompt`,
+        and optionally `face_prompts`, `boxes` (y0, x0, y1, x1 in [0, 1]), one per person; `faces` (from the left, 0:
+        the only one), one per reference, in lists as they are; `seed`, `negative_prompt`, `width`, `height`, `number`,
+        `sampler`. Raises MlflowException: a server's status 400 on invalid input in any row (no picture is returned),
+        500 where the drawing itself fails.
         """
         from mlflow.exceptions import MlflowException
         from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE

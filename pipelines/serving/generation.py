@@ -26,6 +26,7 @@ from pipelines.core.weights.domains import (
 )
 from pipelines.core.weights.manifest import SHAPING
 from pipelines.core.words import counted
+from pipelines.data.faces.calibration import Recogniser, recogniser_of
 from pipelines.data.faces.face_inputs import FaceInputs
 from pipelines.data.faces.record import FaceRecord
 from pipelines.serving.request import Box, DrawRequest, Reference
@@ -80,6 +81,10 @@ class Generator:
     def _networks(self) -> list[NetworkDomain]:
         return network_domains(self._params, SHAPING)
 
+    @cached_property
+    def _recogniser(self) -> Recogniser:
+        return recogniser_of(self._params.preprocess)
+
     @property
     def sampling(self) -> Evaluate:
         """The sampling of a picture whose request names none: of conventions, `serve.steps`, and the evaluation.
@@ -120,8 +125,8 @@ class Generator:
         """
         import torch
 
-        from pipelines.data.faces.analysis import to_face
         from pipelines.evaluation.sampling import multi_person_settings, with_sampler
+        from pipelines.serving.reference_sets import doubt, person_of
 
         method = self._pipeline.adapter.method
         if any(request.face_prompts) and not self.takes_face_prompts:
@@ -136,9 +141,9 @@ class Generator:
                 f"({self.known.file}); draw fewer, or use a base that knows more"
             )
         width, height = self._size(request)
-        meant = request.faces or (None,) * people
-        records = [self._record(*one) for one in zip(request.references, meant, strict=True)]
-        faces = [to_face(record, self._inputs, edited=any(request.face_prompts)) for record in records]
+        sets = [[self._record(*one) for one in person] for person in request.people]
+        combine, edited = self._params.serve.combine, any(request.face_prompts)
+        faces = [person_of(records, self._inputs, combine, edited=edited) for records in sets]
         ways = self._pipeline.conventions
         settings = self.sampling
         steps = request.steps or settings.steps
@@ -175,7 +180,12 @@ class Generator:
             notes.append(
                 f"{people} people: facial parts of {method.name} are left out, as a text has those of one person"
             )
-        if any(record.domain == DRAWN for record in records) and (wrong := conflicts(self._networks, DRAWN)):
+        for records, person in zip(sets, request.people, strict=True):
+            if len(records) > 1 and (found := doubt(records, [one.name for one, _ in person], self._recogniser)):
+                notes.append(found)
+        if any(record.domain == DRAWN for records in sets for record in records) and (
+            wrong := conflicts(self._networks, DRAWN)
+        ):
             notes.append(f"a reference seems to be a drawing: {describe_conflict(wrong, DRAWN)}")
         return GeneratedPicture(done.images[0], done.gate_maps[0] if gate_map else None, cut, "; ".join(notes))
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from model.face.face import MAX_REFERENCES
 from model.face.face_prompts import parse_request
 from pipelines.core.errors import UserError
 from pipelines.core.sections.operations import Serve
@@ -41,17 +42,23 @@ class Reference(NamedTuple):
     photo: bytes
 
 
+References = Reference | tuple[Reference, ...]
+"""The reference of one person, or several of one person."""
+FaceNumber = int | None
+
+
 @dataclass(frozen=True)
 class DrawRequest:
     """A request for one picture; where it cannot be drawn, creating it raises UserError that names what to change.
 
-    `references`: one per person; `face_prompts`: none, or one per person (an empty one keeps the reference's expression
-    and pose); `boxes`: none, or one per person as (y0, x0, y1, x1) in [0, 1]; `faces`: none, or for each reference the
-    number of the face that is meant, from the left, or None where it shows one. `number` pictures have seeds from
+    `references`: one per person, or a tuple of up to MAX_REFERENCES; `face_prompts`: none, or one per person (an empty
+    one keeps the reference's expression and pose); `boxes`: none, or one per person as (y0, x0, y1, x1) in [0, 1];
+    `faces`: none, or for each reference, in tuples as they are, the number of the face that is meant, from the left, or
+    None where it shows one; for several, None stands for one each. `number` pictures have seeds from
     `seed` on. `steps`, `guidance`, `sampler`, `width`, `height`: None for the values of parameters and base.
     """
 
-    references: tuple[Reference, ...]
+    references: tuple[References, ...]
     prompt: str
     face_prompts: tuple[str, ...] = ()
     boxes: tuple[Box, ...] = ()
@@ -60,11 +67,19 @@ class DrawRequest:
     steps: int | None = None
     guidance: float | None = None
     scale: float = 1.0
-    faces: tuple[int | None, ...] = ()
+    faces: tuple[FaceNumber | tuple[FaceNumber, ...], ...] = ()
     width: int | None = None
     height: int | None = None
     number: int = 1
     sampler: str | None = None
+
+    @property
+    def people(self) -> list[list[tuple[Reference, FaceNumber]]]:
+        """The references of each person, with the numbers of the faces that are meant."""
+        sets = [(one,) if isinstance(one, Reference) else one for one in self.references]
+        meant = self.faces or (None,) * len(sets)
+        numbers = [one if isinstance(one, tuple) else (one,) * len(own) for one, own in zip(meant, sets, strict=True)]
+        return [list(zip(own, found, strict=True)) for own, found in zip(sets, numbers, strict=True)]
 
     def pictures(self) -> list[DrawRequest]:
         """Return the request of each of the `number` pictures."""
@@ -78,7 +93,9 @@ class DrawRequest:
         for what, given in (("face prompt", self.face_prompts), ("box", self.boxes), ("face", self.faces)):
             if given and len(given) != people:
                 number = counted(len(given), what, "boxes" if what == "box" else "")
-                raise UserError(f"{number} for {counted(people, 'person', 'people')}: give none or one per reference")
+                raise UserError(f"{number} for {counted(people, 'person', 'people')}: give none or one per person")
+        for row, own in enumerate(self.references):
+            _check_set(own, self.faces[row] if self.faces else None, row + 1)
         for text in filter(None, self.face_prompts):
             try:
                 parse_request(text)
@@ -101,7 +118,7 @@ class DrawRequest:
                 raise UserError(f"{name} {side}: expected a multiple of 8 from {low} to {high} pixels")
         if self.number < 1 or self.seed + self.number - 1 > _MAX_SEED:
             raise UserError(f"number {self.number}: expected at least 1, with seeds from {self.seed} to {_MAX_SEED}")
-        if any(face is not None and face < 1 for face in self.faces):
+        if any(face is not None and face < 1 for person in self.people for _, face in person):
             raise UserError(f"faces {', '.join(map(str, self.faces))}: faces are counted from the left, from 1 on")
         for name, number in (("guidance", self.guidance), ("scale", self.scale)):
             if number is not None and not math.isfinite(number):
@@ -111,9 +128,10 @@ class DrawRequest:
 def read_row(row: Mapping[str, Any], limits: Serve) -> DrawRequest:
     """Return the request of one row; raise UserError on the first wrong value, naming what was expected.
 
-    `references`: base64 pictures, one per person; `prompt`: text; optionally `face_prompts`, `boxes` (y0, x0, y1, x1 in
-    [0, 1]) and `faces` (0: the only one), one per reference; `seed`, a whole number from 0; `negative_prompt`; `width`
-    and `height` in pixels, 0 for the base's; `number` of pictures; `sampler`, ddim or dpm.
+    `references`: base64 pictures, one per person, or a list of several of one person; `prompt`: text; optionally
+    `face_prompts` and `boxes` (y0, x0, y1, x1 in [0, 1]), one per person; `faces` (0: the only one), as `references`;
+    `seed`, a whole number from 0; `negative_prompt`; `width` and `height` in pixels, 0 for the base's; `number` of
+    pictures; `sampler`, ddim or dpm.
     """
     check_columns(row)
     encoded = _listed(row["references"], "references")
@@ -121,12 +139,11 @@ def read_row(row: Mapping[str, Any], limits: Serve) -> DrawRequest:
         raise UserError("references: empty; give one base64 picture per person")
     if len(encoded) > limits.max_people:
         raise UserError(f"references: {len(encoded)} people; at most {limits.max_people}")
-    named = ((f"reference {n}", text) for n, text in enumerate(encoded, 1))
-    return read_request((Reference(name, _decoded(text, name, limits)) for name, text in named), row, limits)
+    return read_request((_person(one, n, limits) for n, one in enumerate(encoded, 1)), row, limits)
 
 
 def read_request(
-    references: Iterable[Reference], texts: Mapping[str, Any], limits: Serve, **sampling: Any
+    references: Iterable[References], texts: Mapping[str, Any], limits: Serve, **sampling: Any
 ) -> DrawRequest:
     """Return the request for photos and the other columns of a row; raises as `read_row`.
 
@@ -135,7 +152,8 @@ def read_request(
     """
     checked = []
     for reference in references:
-        _check_picture(reference, limits)
+        for one in (reference,) if isinstance(reference, Reference) else reference:
+            _check_picture(one, limits)
         checked.append(reference)
     return DrawRequest(
         references=tuple(checked),
@@ -151,12 +169,47 @@ def read_request(
     )
 
 
-def _faces(value: Any) -> tuple[int | None, ...]:
+def _check_set(references: References, faces: Any, number: int) -> None:
+    """Raise UserError where person `number` has no reference or too many, or another number of `faces` than these."""
+    if isinstance(references, Reference):
+        if isinstance(faces, tuple):
+            raise UserError(f"faces of person {number}: a list, but there is one reference; expected a number")
+        return
+    if not 1 <= len(references) <= MAX_REFERENCES:
+        raise UserError(f"person {number}: {counted(len(references), 'reference')}; expected 1 to {MAX_REFERENCES}")
+    if faces is not None and (not isinstance(faces, tuple) or len(faces) != len(references)):
+        given = counted(len(faces) if isinstance(faces, tuple) else 1, "face")
+        raise UserError(f"person {number}: {given} for {counted(len(references), 'reference')}; give one per reference")
+
+
+def _person(encoded: Any, number: int, limits: Serve) -> References:
+    """Return the decoded references of a person: of a text, or of a list of texts."""
+    listed = encoded.tolist() if hasattr(encoded, "tolist") else encoded
+    if not isinstance(listed, list | tuple):
+        return Reference(f"reference {number}", _decoded(listed, f"reference {number}", limits))
+    if len(listed) > MAX_REFERENCES:
+        raise UserError(f"person {number}: {len(listed)} references; expected 1 to {MAX_REFERENCES}")
+    names = [f"reference {n} of person {number}" for n in range(1, len(listed) + 1)]
+    return tuple(Reference(name, _decoded(text, name, limits)) for name, text in zip(names, listed, strict=True))
+
+
+def _faces(value: Any) -> tuple[FaceNumber | tuple[FaceNumber, ...], ...]:
     """Return the number of the face of each reference; None, or 0, where it is the only one."""
-    faces = [None if _absent(face) else face for face in _listed(value, "faces")]
-    if not all(face is None or (_number(face) and face == int(face) and face >= 0) for face in faces):
+    faces = [
+        tuple(map(_face, _listed(one, "faces")))
+        if isinstance(one, list | tuple) or hasattr(one, "tolist")
+        else _face(one)
+        for one in _listed(value, "faces")
+    ]
+    return tuple(faces) if any(any(one) if isinstance(one, tuple) else one for one in faces) else ()
+
+
+def _face(value: Any) -> FaceNumber:
+    if _absent(value):
+        return None
+    if not _number(value) or value != int(value) or value < 0:
         raise UserError("faces: expected a whole number per reference, from the left from 1 on; 0: the only face")
-    return tuple(int(face) if face else None for face in faces) if any(faces) else ()
+    return int(value) or None
 
 
 def _sampling(given: Mapping[str, Any], limits: Serve) -> dict[str, Any]:

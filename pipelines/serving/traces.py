@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pipelines.serving.request import DrawRequest
+from pipelines.serving.request import DrawRequest, Reference
 
 VARIABLE = "DYNAMICID_TRACES"
 _DIGITS = 12
@@ -37,7 +37,13 @@ def described(request: DrawRequest) -> dict[str, Any]:
     """Return what was asked, as far as it was given; of each reference the size and the first digits of its sha256."""
     asked = {name: value for name, value in vars(request).items() if name != "references" and value not in (None, ())}
     photos = [
-        {"bytes": len(one.photo), "sha256": hashlib.sha256(one.photo).hexdigest()[:_DIGITS]}
-        for one in request.references
+        _photo(one) if isinstance(one, Reference) else [_photo(each) for each in one] for one in request.references
     ]
     return {**asked, "references": photos}  # the list of traces shows where this begins
+
+
+def _photo(reference: Reference) -> dict[str, Any]:
+    return {
+        "bytes": len(reference.photo),
+        "sha256": hashlib.sha256(reference.photo).hexdigest()[:_DIGITS],
+    }

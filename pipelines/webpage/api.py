@@ -7,8 +7,9 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import FileData
 
+from model.face.face import MAX_REFERENCES
 from pipelines.core.errors import UserError
-from pipelines.serving.request import Reference, read_request
+from pipelines.serving.request import Reference, References, read_request
 from pipelines.webpage.drawing import Renderer
 from pipelines.webpage.errors import as_gradio_errors
 
@@ -23,7 +24,7 @@ def add_api(renderer: Renderer, shared: dict[str, Any]) -> None:
         return renderer.version
 
     def draw(  # noqa: PLR0917
-        references: list[FileData],
+        references: list[FileData | list[FileData]],
         prompt: str,
         face_prompts: list[str] | None = None,
         boxes: list[list[float]] | None = None,
@@ -36,15 +37,16 @@ def add_api(renderer: Renderer, shared: dict[str, Any]) -> None:
     ) -> tuple[FileData, FileData, dict]:
         """Draw the people of the references; return the picture, the gate's heat map, and seed, model and seconds.
 
-        `face_prompts`, `boxes` (y0, x0, y1, x1 in [0, 1]) and `faces` (from the left, 0: the only one): none, or one
-        per reference. `width`, `height`: 0 for what the base knows best. The same request gives the same bytes.
+        `references`: one per person, or a list of several of one person. `face_prompts`, `boxes` (y0, x0, y1, x1 in [0,
+        1]): none, or one per person. `faces` (from the left, 0: the only one): none, or as `references`. `width`,
+        `height`: 0 for what the base knows best. The same request gives the same bytes.
         """
         with as_gradio_errors():
             if not isinstance(references, list):
                 raise UserError("references: expected a list of uploaded pictures, one per person")
             if not 1 <= len(references) <= renderer.people:
                 raise UserError(f"references: {len(references)} people; expected 1 to {renderer.people}")
-            uploads = [_read_upload(file, f"reference {n}", renderer) for n, file in enumerate(references, 1)]
+            uploads = [_read_person(given, n, renderer) for n, given in enumerate(references, 1)]
             texts: dict[str, Any] = {"prompt": prompt, "face_prompts": face_prompts, "boxes": boxes, "seed": seed}
             texts |= {"faces": faces, "negative_prompt": negative_prompt, "sampler": sampler}
             texts |= {"width": width, "height": height}
@@ -56,6 +58,15 @@ def add_api(renderer: Renderer, shared: dict[str, Any]) -> None:
 
     gr.api(draw, api_name="draw", **shared)
     gr.api(model, api_name="model", queue=False)
+
+
+def _read_person(given: Any, number: int, renderer: Renderer) -> References:
+    """Read the upload of person `number`, or a list of several; raises as `_read_upload`."""
+    if not isinstance(given, list):
+        return _read_upload(given, f"reference {number}", renderer)
+    if len(given) > MAX_REFERENCES:
+        raise UserError(f"person {number}: {len(given)} references; expected 1 to {MAX_REFERENCES}")
+    return tuple(_read_upload(one, f"reference {n} of person {number}", renderer) for n, one in enumerate(given, 1))
 
 
 def _read_upload(file: Any, name: str, renderer: Renderer) -> Reference:

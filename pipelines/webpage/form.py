@@ -10,11 +10,21 @@ from typing import Any
 
 import gradio as gr
 
+from model.face.face import MAX_REFERENCES
 from model.face.face_prompts import EXPRESSIONS, POSE_PHRASES, POSES
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.core.sections.evaluation import Evaluate
-from pipelines.serving.request import MAX_GUIDANCE, MAX_SCALE, MAX_TEXT, SAMPLERS, DrawRequest, Reference, read_request
+from pipelines.serving.request import (
+    MAX_GUIDANCE,
+    MAX_SCALE,
+    MAX_TEXT,
+    SAMPLERS,
+    DrawRequest,
+    Reference,
+    References,
+    read_request,
+)
 from pipelines.webpage.box_pad import box_pad, boxes_of, with_boxes, with_shape
 from pipelines.webpage.examples import Example
 
@@ -29,6 +39,7 @@ class Person:
 
     photo: Any
     face: Any
+    more: Any
     expression: Any
     pose: Any
 
@@ -53,7 +64,7 @@ class Form:
     draw: Any
 
     def faces(self) -> list[Any]:
-        """Return photo, number of the face, expression and pose of each person, in order."""
+        """Return photo, number of the face, more photos, expression and pose of each person, in order."""
         return [part for person in self.people for part in vars(person).values()]
 
     def inputs(self) -> set[Any]:
@@ -144,6 +155,13 @@ def _person(n: int, takes_face_prompts: bool) -> Person:
             elem_id=f"photo-{n + 1}",
         )
         photo.preprocess = _uploaded_file
+        more = gr.File(
+            label=f"More photos of person {n + 1}",
+            file_count="multiple",
+            height=90,
+            elem_id=f"more-{n + 1}",
+        )
+        more.preprocess = _uploaded_files
         info = None if takes_face_prompts else "This adapter has no IMR: expression and pose stay as in the photo."
         kept = ("as in the photo", "")
         chips: dict[str, Any] = {"value": "", "interactive": takes_face_prompts, "elem_classes": "chips"}
@@ -166,7 +184,7 @@ def _person(n: int, takes_face_prompts: bool) -> Person:
             minimum=0,
             min_width=120,
         )
-    return Person(photo, face, expression, pose)
+    return Person(photo, face, more, expression, pose)
 
 
 def _uploaded_file(upload: Any) -> str | None:
@@ -174,12 +192,18 @@ def _uploaded_file(upload: Any) -> str | None:
     return None if upload is None else upload.path
 
 
+def _uploaded_files(uploads: Any) -> list[str]:
+    """Return the paths of uploads, of which Gradio would open each, too."""
+    return [] if uploads is None else [upload.path for upload in uploads]
+
+
 def _filled(form: Form, example: Example) -> list[Any]:
-    """Return the values of photo, face, expression and pose of each person, of the prompt and of the boxes."""
+    """Return the values of `Form.faces`, of the prompt and of the boxes."""
     faces: list[Any] = []
     for n in range(len(form.people)):
         there = n < len(example.photos)
-        faces += [example.photos[n], 0, example.expressions[n], example.poses[n]] if there else [None, 0, "", ""]
+        faces += [example.photos[n] if there else None, 0, None]
+        faces += [example.expressions[n], example.poses[n]] if there else ["", ""]
     return [*faces, example.prompt, with_boxes(example.boxes)]
 
 
@@ -196,14 +220,15 @@ def request_of(form: Form, values: Mapping[Any, Any], params: Params) -> DrawReq
         seed = values[form.seed]
     faces = [form.people[n] for n in there]
     face_prompts = [face_prompt(values[person.expression], values[person.pose]) for person in faces]
-    photos = ((f"person {n + 1}", Path(values[person.photo])) for n, person in zip(there, faces, strict=True))
+    sets = [[values[person.photo], *(values[person.more] or ())] for person in faces]
+    meant = [[values[person.face], *[0] * (len(own) - 1)] for person, own in zip(faces, sets, strict=True)]
     return read_request(
-        (Reference(name, file.read_bytes()) for name, file in photos),
+        (_references(own, n + 1) for n, own in zip(there, sets, strict=True)),
         {
             "prompt": values[form.prompt] or "",
             "face_prompts": face_prompts if any(face_prompts) else None,
             "boxes": boxes_of(values[form.boxes], there),
-            "faces": [values[person.face] for person in faces],
+            "faces": [own if len(own) > 1 else own[0] for own in meant],
             "seed": seed,
             **{name: values[getattr(form, name)] for name in ("width", "height", "number", "sampler")},
         },
@@ -213,6 +238,16 @@ def request_of(form: Form, values: Mapping[Any, Any], params: Params) -> DrawReq
         guidance=values[form.guidance],
         scale=values[form.scale],
     )
+
+
+def _references(files: Sequence[str], number: int) -> References:
+    """Return the photo of person `number`, or several."""
+    if len(files) > MAX_REFERENCES:
+        raise UserError(f"person {number}: {len(files)} photos; at most {MAX_REFERENCES}")
+    if len(files) == 1:
+        return Reference(f"person {number}", Path(files[0]).read_bytes())
+    names = [f"photo {n} of person {number}" for n in range(1, len(files) + 1)]
+    return tuple(Reference(name, Path(file).read_bytes()) for name, file in zip(names, files, strict=True))
 
 
 def face_prompt(expression: str | None, pose: str | None) -> str:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from model.face.face import Combine
 from pipelines.core.sections.section import Count, Section
 
 Feature = Literal["embedding", "yaw", "pitch", "brightness", "size", "expression", "outcome"]
@@ -73,6 +74,11 @@ class Serve(Section):
 
     steps: Count | None = Field(
         None, description="Denoising steps of a picture whose request names none; null: evaluate.steps."
+    )
+    combine: Combine = Field(
+        "average",
+        description="How several references of one person become one identity: average, the mean of their tokens; "
+        "concatenate, all tokens beside each other.",
     )
     max_request_mb: Count = Field(64, description="Maximum size of a request, in MB.")
     max_upload_mb: Count = Field(16, description="Maximum size of one reference photo, encoded as sent, in MB.")

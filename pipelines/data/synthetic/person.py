@@ -49,6 +49,7 @@ NAMESPACES: dict[str, str] = {
     "foundation": "the other networks that ship were trained on them",
     "page": "examples on the page",
     "example": "the example of a registered version",
+    "references": "the measurement of several references of one person",
     "tests": "tests",
 }
 

@@ -232,11 +232,11 @@ def test_no_library_prints_between_our_lines(project: Path, drawn_people: list[P
 
 
 def test_references_are_split_into_file_and_box(tmp_path: Path) -> None:
-    assert split_reference("a.jpg") == (Path("a.jpg"), None, None)
-    assert split_reference("a@b.jpg@0,0.1,0.5,1") == (Path("a@b.jpg"), None, (0.0, 0.1, 0.5, 1.0))
+    assert split_reference("a.jpg") == ([(Path("a.jpg"), None)], None)
+    assert split_reference("a@b.jpg@0,0.1,0.5,1") == ([(Path("a@b.jpg"), None)], (0.0, 0.1, 0.5, 1.0))
     odd = tmp_path / "me@home.jpg"
     odd.write_bytes(b"")
-    assert split_reference(str(odd)) == (odd, None, None)
+    assert split_reference(str(odd)) == ([(odd, None)], None)
 
 
 def test_size_number_sampler_and_the_face_that_is_meant(
@@ -295,7 +295,58 @@ def test_size_number_sampler_and_the_face_that_is_meant(
 
 def test_files_with_a_sign_in_their_name_are_files(tmp_path: Path) -> None:
     (tmp_path / "a#2").touch()
-    assert split_reference(f"{tmp_path}/a#2") == (tmp_path / "a#2", None, None)
-    assert split_reference(f"{tmp_path}/b#2") == (tmp_path / "b", 2, None)
-    assert split_reference("b.jpg#12@0,0,1,0.5") == (Path("b.jpg"), 12, (0.0, 0.0, 1.0, 0.5))
-    assert split_reference("b#x.jpg") == (Path("b#x.jpg"), None, None)
+    assert split_reference(f"{tmp_path}/a#2") == ([(tmp_path / "a#2", None)], None)
+    assert split_reference(f"{tmp_path}/b#2") == ([(tmp_path / "b", 2)], None)
+    assert split_reference("b.jpg#12@0,0,1,0.5") == ([(Path("b.jpg"), 12)], (0.0, 0.0, 1.0, 0.5))
+    assert split_reference("b#x.jpg") == ([(Path("b#x.jpg"), None)], None)
+
+
+def test_references_of_one_person_are_joined_by_a_plus(tmp_path: Path) -> None:
+    box = (0.0, 0.0, 1.0, 0.5)
+    assert split_reference("a.jpg+b.jpg#2@0,0,1,0.5") == ([(Path("a.jpg"), None), (Path("b.jpg"), 2)], box)
+    for name in ("me+you.jpg", "c++.png"):
+        (tmp_path / name).touch()
+    both, other = tmp_path / "me+you.jpg", tmp_path / "c++.png"
+    assert split_reference(str(both)) == ([(both, None)], None)
+    assert split_reference(f"{both}+{other}#3@0,0,1,0.5") == ([(both, None), (other, 3)], box)
+    assert split_reference(f"x.jpg+{other}") == ([(Path("x.jpg"), None), (other, None)], None)
+
+
+def test_several_references_of_one_person_draw_and_others_are_named(
+    project: Path, drawn_people: list[Path], tmp_path: Path
+) -> None:
+    from pipelines.data.synthetic.sheet import portrait
+
+    Image.fromarray(portrait("tests", 0, 256)).save(tmp_path / "me+1.png")
+    Image.fromarray(portrait("tests", 0, 224)).save(tmp_path / "2.png")
+    Image.fromarray(portrait("tests", 1, 256)).save(tmp_path / "other.png")
+    Image.new("RGB", (200, 200)).save(tmp_path / "nobody.png")
+    mine = f"{tmp_path}/me+1.png+{tmp_path}/2.png"
+
+    def draw(name: str, *references: str, more: tuple[str, ...] = ()) -> Result:
+        given = [part for one in references for part in ("--reference", one)]
+        chosen = ["--adapter", project / SHIPPED, "--params", project / "profiles" / "tiny.yaml", "--steps", "2"]
+        return generate(tmp_path, *given, "--prompt", "a photo", *chosen, "--out", tmp_path / name, *more)
+
+    done = draw("one.png", mine, more=("--face-prompt", "happy"))
+    assert done.exit_code == 0, done.output
+    assert "different people" not in done.stderr
+    done = draw(
+        "joined.png",
+        f"{mine}@0,0,1,0.5",
+        f"{tmp_path}/other.png@0,0.5,1,1",
+        more=("--set", "serve.combine=concatenate"),
+    )
+    assert done.exit_code == 0, done.output
+    done = draw("mixed.png", f"{mine}+{tmp_path}/other.png")
+    assert done.exit_code == 0, done.output
+    assert re.search(
+        r"me\+1\.png, .*2\.png and .*other\.png may show different people: similarity -?0\.\d\d, below 0\.68, "
+        "from which on two faces are one person to tiny_faces",
+        " ".join(done.stderr.split()),
+    )
+    assert "nobody.png: no face found" in refused(draw("x.png", f"{mine}+{tmp_path}/nobody.png"))
+    assert "no.png: no such file (in " in refused(draw("x.png", f"{mine}+no.png"))
+    assert "person 1: 10 references; expected 1 to 8" in refused(draw("x.png", "+".join([mine] * 5)))
+    two = ("--face-prompt", "happy", "--face-prompt", "sad")
+    assert "2 face prompts for 1 person: give none or one per person" in refused(draw("x.png", mine, more=two))

@@ -25,10 +25,10 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "f00b07d2312d284195d1258bc7494c6b688469f0fe1b5be2838bf35ff891b372",
-    "showcase": "5dd52bacb0eeea6b9a1274326a6ed80f08005e86ba81be0d4b853d53a8f1f624",
-    "photographs": "6feac183b572675e104c2be35e1b0b962af530365d231412b9d38f0f5496cb37",
-    "sd15": "d3052e1e07610bbaf761cc6f12298cba16b0d6ea3b4b214377cdff1751c59cce",
+    "tiny": "9bd8bd66712e1b157f3406484c55bf4a6b86c9511a0a4595ef809422d3e6f89a",
+    "showcase": "033297468829b8e5e4c4293f63dda80f9422e941481814749a19f58f2a4fb96a",
+    "photographs": "9257fd7eff8791d6234ff08eb15d21194bb11a70e47f76ec3332a78f3fbd2735",
+    "sd15": "55880fb63a3c9eb65625ffc8e5dcc1e9fd1a039fc44985e58898fa0cb7ae5ced",
 }
 
 

@@ -54,6 +54,15 @@ def test_a_file_its_bytes_and_a_picture_draw_the_same(draw: Model, drawn_people:
     assert not np.array_equal(np.asarray(draw(PROMPT, [file], face_prompts=["sad"], seed=3, steps=2).image), same[0])
 
 
+def test_several_photos_of_one_person_are_a_list(draw: Model, drawn_people: list[Path]) -> None:
+    one, other = drawn_people
+    single, same, mixed = (draw(PROMPT, [given], seed=3, steps=2) for given in (one, [one], [one, other]))
+    assert np.array_equal(np.asarray(single.image), np.asarray(same.image))
+    assert not np.array_equal(np.asarray(single.image), np.asarray(mixed.image))
+    assert single.note == same.note == ""
+    assert f"{one} and {other} may show different people: similarity " in mixed.note
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -62,6 +71,9 @@ def test_a_file_its_bytes_and_a_picture_draw_the_same(draw: Model, drawn_people:
         ({"faces": [b"no picture"]}, "face 1: unreadable"),
         ({"faces": [Image.new("RGB", (200, 200))]}, "face 1: no face found"),
         ({"faces": []}, "no reference photo"),
+        ({"faces": [[]]}, "person 1: 0 references; expected 1 to 8"),
+        ({"faces": [["nowhere.jpg", 7]]}, "nowhere.jpg: no such file"),
+        ({"faces": [[b"no picture", b""]]}, "reference 1 of person 1: unreadable"),
         ({"face_prompts": ["happy and sad"]}, "'happy' and 'sad' are 2 expressions"),
         ({"face_prompts": ["happy", "sad"]}, "2 face prompts for 1 person"),
         ({"boxes": [(0, 0, 2, 1)]}, "expected y0,x0,y1,x1 between 0 and 1"),

@@ -92,7 +92,7 @@ def test_what_is_beyond_a_limit_is_refused(change: dict[str, Any], reason: str) 
     ("fields", "reason"),
     [
         ({"references": ()}, "no reference photo"),
-        ({"face_prompts": ("sad", "sad")}, "2 face prompts for 1 person: give none or one per reference"),
+        ({"face_prompts": ("sad", "sad")}, "2 face prompts for 1 person: give none or one per person"),
         ({"face_prompts": ("bored",)}, "face prompt 'bored' names no expression"),
         ({"boxes": ((0, 0, 1, 0.5), (0, 0.5, 1, 1))}, "2 boxes for 1 person"),
         ({"boxes": ((0, 0, 1.5, 1),)}, "box 0,0,1.5,1: expected y0,x0,y1,x1 between 0 and 1"),
@@ -258,6 +258,49 @@ def test_size_number_sampler_and_faces_of_a_row() -> None:
     nothing = {"negative_prompt": "", "width": 0, "height": float("nan"), "number": 0, "sampler": "", "faces": [0]}
     plain = read_row(row(**nothing), LIMITS)
     assert plain == read_row(row(), LIMITS)
+
+
+def test_a_list_of_references_is_one_person() -> None:
+    (photo,) = row()["references"]
+    given = {"references": [[photo, photo], photo], "face_prompts": ["sad", ""], "faces": [[0, 2], 0]}
+    request = read_row(row() | given, LIMITS)
+    assert [[(one.name, face) for one, face in person] for person in request.people] == [
+        [("reference 1 of person 1", None), ("reference 2 of person 1", 2)],
+        [("reference 2", None)],
+    ]
+    # As pandas and MLflow hand lists over.
+    arrays = {
+        "references": np.array([np.array([photo, photo], object), photo], object),
+        "faces": np.array([[0, 2], 0], object),
+    }
+    assert read_row(row() | given | arrays, LIMITS) == request
+    # A number for all of several: each shows one face.
+    assert [face for _, face in read_row(row() | given | {"faces": [0, 2]}, LIMITS).people[0]] == [None, None]
+    assert read_row(row() | {"references": [[photo]]}, LIMITS).people[0][0][0].photo == picture()
+
+
+@pytest.mark.parametrize(
+    ("references", "more", "message"),
+    [
+        ([[]], {}, "person 1: 0 references; expected 1 to 8"),
+        ([9], {}, "person 1: 9 references; expected 1 to 8"),
+        ([2], {"face_prompts": ["sad", "sad"]}, "2 face prompts for 1 person: give none or one per person"),
+        ([2], {"faces": [[1]]}, "person 1: 1 face for 2 references; give one per reference"),
+        ([2], {"faces": [1]}, "person 1: 1 face for 2 references; give one per reference"),
+        ([1, 2], {"faces": [1, [1, "x"]]}, "faces: expected a whole number per reference"),
+        ([["text!"]], {}, "reference 1 of person 1: not base64"),
+        ([[["nested"]]], {}, "reference 1 of person 1: list; expected a picture as base64 text"),
+        ([[3]], {}, "reference 1 of person 1: int; expected a picture as base64 text"),
+        ([2, 2, 2], {}, "references: 3 people; at most 2"),
+    ],
+)
+def test_what_is_wrong_with_a_list_of_references_is_named(
+    references: list[Any], more: dict[str, Any], message: str
+) -> None:
+    """Numbers stand for so many good photos of one person."""
+    photos = [one if isinstance(one, list) else row()["references"] * one for one in references]
+    with pytest.raises(UserError, match=re.escape(message)):
+        read_row(row(**more) | {"references": photos}, LIMITS)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,17 @@ def test_prometheus_gets_what_was_drawn_and_refused_and_the_version(server: str,
     assert {"dynamicid", "1", "model"} < set(info)
 
 
+def test_a_list_of_references_is_one_person(server: str, photos: list[bytes]) -> None:
+    one, other = row(photos)["references"]
+    lists = [{"references": [[one, other]], "faces": [[0, 1]]}, {"references": [[one, other], other]}]
+    for table in ({"dataframe_records": [row(photos) | more for more in lists]}, {"inputs": row(photos) | lists[0]}):
+        status, answer = ask(server, table)
+        assert status == 200, answer
+        assert "may show different people" in answer["predictions"][0]["note"]
+    status, answer = ask(server, {"inputs": row(photos) | {"references": [[one] * 9]}})
+    assert (status, answer["message"]) == (400, "person 1: 9 references; expected 1 to 8")
+
+
 def test_one_picture_per_row(server: str, photos: list[bytes]) -> None:
     """Columns that are not given, or only in some rows, stand for none of it."""
     boxes = [[0.0, 0.0, 1.0, 0.5], [0.0, 0.5, 1.0, 1.0]]

@@ -53,6 +53,15 @@ def test_two_people_in_their_boxes(client: Client, drawn_people: list[Path]) -> 
     assert plain[0].read_bytes() != asked[0].read_bytes()
 
 
+def test_a_list_of_references_is_one_person(client: Client, drawn_people: list[Path]) -> None:
+    one, other = (handle_file(photo) for photo in drawn_people)
+    alone, both = draw(client, [one]), draw(client, [[one, other]], face_prompts=["sad"])
+    assert alone[0].read_bytes() != both[0].read_bytes()
+    assert "may show different people" in both[2]["note"]
+    with pytest.raises(AppError, match="person 1: 9 references"):
+        draw(client, [[one] * 9])
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

@@ -20,7 +20,7 @@ from pipelines.webpage.box_pad import boxes_of, with_boxes, with_picture, with_s
 from pipelines.webpage.drawing import Renderer
 from pipelines.webpage.examples import draw_examples
 from pipelines.webpage.folder import page_folder
-from pipelines.webpage.form import face_prompt
+from pipelines.webpage.form import _filled, build_form, face_prompt, request_of
 from pipelines.webpage.history import KeptPicture, with_pictures, write_sheet
 
 
@@ -72,6 +72,26 @@ def test_the_pictures_of_a_visit_are_kept_newest_first_and_written_on_one_page(t
     visit[0].file.unlink()
     assert [one.seed for one in with_pictures(visit, [])] == [1]
     assert len(with_pictures([kept(1)] * 30, [])) == 24
+
+
+def test_more_photos_of_a_person_are_references_of_one(params: Params, tmp_path: Path) -> None:
+    import gradio as gr
+
+    examples = draw_examples(tmp_path)
+    photos = examples[0].photos
+    with gr.Blocks():
+        form = build_form(params, params.evaluate, 2, takes_face_prompts=True, examples=examples)
+    values = {part: part.value for part in form.inputs()} | {form.new_seed: False, form.prompt: "a photo"}
+    values |= {form.people[1].photo: str(photos[0]), form.people[1].face: 2, form.people[1].more: [str(photos[1])] * 2}
+    request = request_of(form, values, params)
+    assert [[(one.name, face) for one, face in person] for person in request.people] == [
+        [("photo 1 of person 2", 2), ("photo 2 of person 2", None), ("photo 3 of person 2", None)]
+    ]
+    one = request_of(form, values | {form.people[1].more: None}, params)
+    assert one.references == (Reference("person 2", photos[0].read_bytes()),)
+    with pytest.raises(UserError, match="person 2: 9 photos; at most 8"):
+        request_of(form, values | {form.people[1].more: [str(photos[1])] * 8}, params)
+    assert len(_filled(form, examples[1])) == len(form.faces()) + 2
 
 
 def test_examples_are_drawn_people_and_the_same_every_time(tmp_path: Path) -> None:
