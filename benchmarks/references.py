@@ -1,7 +1,7 @@
 """Measure what several references of one person bring: identity similarity s by their number, averaged or concatenated.
 
     python benchmarks/references.py                    # 24 people whom no network has seen, ten minutes of one core
-    python benchmarks/references.py --people 40 --noises 4
+    python benchmarks/references.py --people 40 --noises 8
 
 People are drawn, the networks are those that ship. Every way draws the same pictures from the same noise, half of them
 with a face prompt; with one reference, it is the best of the four (`best`), or any of them (`any`). s compares a
@@ -47,7 +47,7 @@ class Sitter:
     others: Readings
 
 
-def photos_of(index: int, params: Params, analyser: Any) -> list[FaceRecord]:
+def photos_of(index: int, analyser: Any) -> list[FaceRecord]:
     """Return the analysed photos of a drawn person, of any expressions and poses."""
     import cv2
 
@@ -64,7 +64,7 @@ def photos_of(index: int, params: Params, analyser: Any) -> list[FaceRecord]:
     return records
 
 
-def sitter(records: Sequence[FaceRecord], inputs: Any, reader: FaceReader) -> Sitter:
+def sitter(records: Sequence[Any], inputs: Any, reader: FaceReader) -> Sitter:
     """Return a person of analysed photos, the first four of which are references."""
     import cv2
 
@@ -72,14 +72,17 @@ def sitter(records: Sequence[FaceRecord], inputs: Any, reader: FaceReader) -> Si
     from pipelines.data.faces.protocols import Detection
     from pipelines.serving.reference_sets import best_first
 
-    ordered = [*best_first(records[:_REFERENCES]), *records[_REFERENCES:]]
-    images = [cv2.imdecode(np.frombuffer(one.image, np.uint8), cv2.IMREAD_COLOR)[..., ::-1] for one in ordered]
-    read = reader.read(images, [Detection(one.bbox, one.keypoints, 1.0) for one in ordered])
+    ordered: list[Any] = [*best_first(records[:_REFERENCES]), *records[_REFERENCES:]]
+    images: list[Any] = [cv2.imdecode(np.frombuffer(one.image, np.uint8), cv2.IMREAD_COLOR) for one in ordered]
+    read = reader.read(
+        [cv2.cvtColor(image, cv2.COLOR_BGR2RGB) for image in images],
+        [Detection(one.bbox, one.keypoints, 1.0) for one in ordered],
+    )
     faces = [to_face(record, inputs) for record in ordered[:_REFERENCES]]
     return Sitter(faces, read.rows(range(_REFERENCES)), read.rows(range(_REFERENCES, len(ordered))))
 
 
-def person_of(faces: Sequence[Face], count: int, combine: str) -> Any:
+def person_of(faces: Sequence[Face], count: int, combine: Any) -> Any:
     """Return the person of one way to draw: a face, or a set of them."""
     from model.face.face import ReferenceSet
 
@@ -141,7 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--people", type=int, default=24, help="number of people")
     parser.add_argument(
-        "--noises", type=int, default=4, help="pictures of each person and way; half have a face prompt"
+        "--noises", type=int, default=2, help="pictures of each person and way; half have a face prompt"
     )
     parser.add_argument("--out", type=Path, help="also write the JSON, indented, to this file")
     options = parser.parse_args()
@@ -159,7 +162,7 @@ def main() -> None:
     pipe.set_progress_bar_config(disable=True)
     reader, analyser = load_judges(params).faces, load_analyser(params.preprocess)
     inputs = FaceInputs(pipe.crop_size, pipe.conventions, params.preprocess)
-    sitters = [sitter(photos_of(index, params, analyser), inputs, reader) for index in range(options.people)]
+    sitters = [sitter(photos_of(index, analyser), inputs, reader) for index in range(options.people)]
     owner = np.repeat(np.arange(options.people), options.noises)
     turn = np.tile(np.arange(options.noises), options.people)
     asked = turn % 2 == 1

@@ -29,14 +29,7 @@ from model.inference.identity_tokens import TokenMaker
 from model.inference.part_fusion import PartFusion, fused_prompt, without_parts
 from model.inference.step_callback import advancing
 from model.network.adapter import Adapter
-from model.network.base import (
-    Base,
-    BaseReference,
-    encode_crops,
-    fingerprint,
-    has_two_text_encoders,
-    load_base,
-)
+from model.network.base import Base, BaseReference, encode_crops, fingerprint, has_two_text_encoders, load_base
 from model.network.crop_transform import CropTransform
 from model.network.identity_state import IdentityState
 from model.network.text_encoding import TextEncoder, cut_text, encode_text

@@ -6,7 +6,6 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from model.face.face import Combine
 from pipelines.core.sections.section import Count, Section
 
 Feature = Literal["embedding", "yaw", "pitch", "brightness", "size", "expression", "outcome"]
@@ -75,7 +74,7 @@ class Serve(Section):
     steps: Count | None = Field(
         None, description="Denoising steps of a picture whose request names none; null: evaluate.steps."
     )
-    combine: Combine = Field(
+    combine: Literal["average", "concatenate"] = Field(
         "average",
         description="How several references of one person become one identity: average, the mean of their tokens; "
         "concatenate, all tokens beside each other.",

@@ -24,7 +24,7 @@ def test_the_most_frontal_reference_is_the_best_and_the_others_keep_their_order(
 
 
 @pytest.mark.parametrize(
-    ("angles", "said"),
+    ("angles", "begin"),
     [
         ((0, 55), ""),
         ((0, 65), "a and b may show different people: similarity 0.42, below 0.5"),
@@ -33,12 +33,12 @@ def test_the_most_frontal_reference_is_the_best_and_the_others_keep_their_order(
         ((0, 180, 170), "a and b, c may show different people: similarity -0.98"),
     ],
 )
-def test_references_that_no_chain_of_similar_ones_links_are_named(angles: tuple[float, ...], said: str) -> None:
+def test_references_that_no_chain_of_similar_ones_links_are_named(angles: tuple[float, ...], begin: str) -> None:
     note = doubt([record(angle) for angle in angles], list("abcd"[: len(angles)]), Recogniser("pack", "0" * 64, KNOWN))
-    assert note.startswith(said) if said else note == ""
+    assert note.startswith(begin) if begin else note == ""
 
 
-def test_an_unknown_recogniser_is_said() -> None:
+def test_an_unknown_recogniser_is_named() -> None:
     note = doubt([record(0), record(90)], ["a", "b"], Recogniser("pack", "0" * 64, None))
     assert note.startswith("a, b: not checked whether they show one person: the recogniser pack (000000000000) has no")
 
