@@ -29,7 +29,7 @@ def add_api(renderer: Renderer, shared: dict[str, Any]) -> None:
         face_prompts: list[str] | None = None,
         boxes: list[list[float]] | None = None,
         seed: int = 0,
-        faces: list[int] | None = None,
+        faces: list[int | list[int]] | None = None,
         negative_prompt: str = "",
         width: int = 0,
         height: int = 0,
