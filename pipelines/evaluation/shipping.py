@@ -54,16 +54,18 @@ def read_metrics(file: Path, adapter: Path, profile: str) -> dict[str, Any]:
 
 def people_ledger(processed: Path) -> dict[str, str]:
     """Return the ledger of the people of `processed` whom a training reads; raise UserError where there are no rows."""
-    import pyarrow.dataset as ds
+    import pyarrow.compute as pc
 
     from model.face.ledger import ledger
-    from pipelines.core.row_schemas import PROCESSED_SCHEMA, read_rows
+    from pipelines.core.row_schemas import PROCESSED_SCHEMA, open_rows
 
-    def people(split: str) -> set[str]:
-        names = read_rows(processed, PROCESSED_SCHEMA, ["identity"], ds.field("split") == split)["identity"]
-        return {name for name in names.unique().to_pylist() if name}
-
-    return ledger(train=people("train"), val=people("val"))
+    people: dict[str, set[str]] = {"train": set(), "val": set()}
+    rows = open_rows(processed, PROCESSED_SCHEMA)
+    for batch in rows.to_batches(columns=["identity", "split"], cache_metadata=False):
+        for split, names in people.items():
+            found = batch["identity"].filter(pc.equal(batch["split"], split))
+            names.update(filter(None, found.unique().to_pylist()))
+    return ledger(train=people["train"], val=people["val"])
 
 
 def read_legs(files: Sequence[Path], adapter: Path) -> list[Params]:

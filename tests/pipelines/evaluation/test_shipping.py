@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from model.face.ledger import ledger
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import load_params
-from pipelines.evaluation.shipping import read_legs, read_metrics, recipe_of
+from pipelines.core.row_schemas import PROCESSED_SCHEMA
+from pipelines.evaluation.shipping import people_ledger, read_legs, read_metrics, recipe_of
+from tests.pipelines.photos import write_shards
 
 WEIGHTS = b"weights"
 Leg = Callable[..., Path]
@@ -118,3 +121,10 @@ def test_the_recipe_keeps_every_leg_and_its_conditions(leg: Leg, adapter: Path) 
     two = recipe_of(read_legs([leg("one.yaml"), leg("two.yaml", "models:/dynamicid/1")], adapter), 1, document)
     assert two["legs_before"] == [one["train_anchoring"]]
     assert two["train_anchoring"]["start_from"] == "models:/dynamicid/1"
+
+
+def test_a_ledger_names_the_people_of_train_and_val(tmp_path: Path) -> None:
+    people = [("anna", "train"), ("bert", "val"), ("carl", "test"), ("", "train"), (None, "val"), ("anna", None)]
+    rows = [{"identity": name, "split": split} for name, split in people]
+    processed = write_shards(tmp_path / "processed", PROCESSED_SCHEMA, [rows[:2], rows[2:]])
+    assert people_ledger(processed) == ledger(train={"anna"}, val={"bert"})
