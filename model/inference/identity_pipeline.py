@@ -32,7 +32,7 @@ from model.network.adapter import Adapter
 from model.network.base import Base, BaseReference, encode_crops, fingerprint, has_two_text_encoders, load_base
 from model.network.crop_transform import CropTransform
 from model.network.identity_state import IdentityState
-from model.network.text_encoding import TextEncoder, cut_text, encode_text
+from model.network.text_encoding import TextEncoder, cut_text, encode_text, tokenizing
 
 _ADAPTER_FOLDER = "adapter"
 
@@ -212,6 +212,7 @@ class IdentityPipeline(DiffusionPipeline):
     def _texts(self) -> tuple[TextEncoder, ...]:
         return ((self.tokenizer, self.text_encoder),)
 
+    @tokenizing
     def cut_from(self, prompt: str) -> str:
         """Return the end of `prompt` that is too long for the text encoders, which do not see it; "" for none.
 
@@ -314,12 +315,11 @@ class IdentityPipeline(DiffusionPipeline):
         )
         return self._run(state, maps, prompt, arguments, fusion)
 
+    @tokenizing
     def encode_prompt(self, *arguments: Any, **keywords: Any) -> Any:
         """Encode the prompts as the base pipeline does, and fuse facial parts into their words."""
         encoded = super().encode_prompt(*arguments, **keywords)  # type: ignore[misc]
-        if self._fusion is None:
-            return encoded
-        return (*self._fusion.texts(*encoded[:2]), *encoded[2:])
+        return encoded if self._fusion is None else (*self._fusion.texts(*encoded[:2]), *encoded[2:])
 
     def _latent_size(self, height: int | None, width: int | None) -> tuple[int, int]:
         size = self.unet.config.sample_size

@@ -11,6 +11,7 @@ from torch import Tensor
 from model.face.face_parts import described, part_places
 from model.network.adapter import Adapter
 from model.network.base import empty_states
+from model.network.text_encoding import tokenizing
 
 Fuse = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -54,6 +55,7 @@ class PartFusion:
         return self._plain_steps > 0
 
 
+@tokenizing
 def fused_prompt(
     pipe: Any, parts: Tensor, prompt: Any, arguments: dict[str, Any], plain_steps: int | None
 ) -> tuple[list[str], PartFusion]:

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 TextEncoder = tuple[Any, Any]
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
+_TOKENIZING = threading.RLock()
 
 
+def tokenizing(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
+    """Return a function that calls tokenizers, for one thread at a time.
+
+    A tokenizer keeps the padding and truncation of a call in itself until it has read the text: of two threads, one
+    would get those of the other, and so other text states.
+    """
+
+    @functools.wraps(function)
+    def alone(*arguments: _Given.args, **keywords: _Given.kwargs) -> _Result:
+        with _TOKENIZING:
+            return function(*arguments, **keywords)
+
+    return alone
+
+
+@tokenizing
 def encode_text(
     texts: Sequence[TextEncoder], prompts: Sequence[str], device: torch.device | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -40,6 +61,7 @@ def encode_text(
     return torch.cat(states, dim=-1), torch.cat(pooled, dim=-1)
 
 
+@tokenizing
 def cut_text(tokenizer: Any, prompt: str) -> str:
     """Return the end of `prompt` that `encode_text` cuts off; "" where it is short enough."""
     # The last token of a text that fits is the mark of its end.

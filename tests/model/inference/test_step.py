@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -107,7 +108,16 @@ def test_alternating_calls_do_not_mix(pipe: DynamicIDPipeline) -> None:
         assert all(torch.equal(turns[number][who], alone[who][number]) for number in range(3))
 
 
-def test_threads_share_a_pipeline(pipe: DynamicIDPipeline, faces: list[Face]) -> None:
+def test_threads_share_a_pipeline(pipe: DynamicIDPipeline, faces: list[Face], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also its tokenizer, which keeps the padding of a call in itself: here, long enough for the others to come."""
+    kind: Any = type(pipe.tokenizer)
+    kept = kind.set_truncation_and_padding
+
+    def slow(*arguments: Any, **keywords: Any) -> None:
+        kept(*arguments, **keywords)
+        time.sleep(0.02)
+
+    monkeypatch.setattr(kind, "set_truncation_and_padding", slow)
     asked: list[dict[str, Any]] = [
         {"faces": faces[:1], "seed": 1, "guidance_scale": 3.0, "num_inference_steps": 4},
         {"faces": faces[1:], "seed": 2, "guidance_scale": 1.0, "num_inference_steps": 3, "identity_scale": 0.5},
