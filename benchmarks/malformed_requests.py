@@ -86,7 +86,7 @@ def _of_values(photo: bytes) -> Iterator[Malformed]:
     changes: list[dict[str, Any]] = [{name: "ABSENT"} for name in ("references", "prompt")]
     changes += [{"face_prompt": "happy"}, {"References": [text]}, {"steps": 10_000}]
     references: tuple[Any, ...] = (None, [], 3, text, [3], [None], [""], ["no base64!"], ["aGVsbG8="], [text] * 5)
-    changes += [{"references": value} for value in (*references, [[text]], [{}])]
+    changes += [{"references": value} for value in (*references, [[]], [[[text]]], [[text, 3]], [[text] * 9], [{}])]
     changes += [{"references": [base64.b64encode(data).decode()]} for data in _pictures(photo)]
     prompts: tuple[Any, ...] = (None, 3, [], ["a"], {}, "x" * 100_000, "\ud800", True)
     changes += [{"prompt": value} for value in prompts]
