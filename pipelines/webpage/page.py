@@ -31,8 +31,8 @@ def build(renderers: Sequence[Renderer], examples: Sequence[Example]) -> Any:
     with PageBlocks(title="DynamicID", analytics_enabled=False, delete_cache=(_SWEEP, _KEEP)) as page:
         versions = " beside ".join(f"**{_escape(one.version)}**" for one in renderers)
         gr.Markdown(
-            "# DynamicID\nPictures of one person or several, from one photo each, with the expression and head pose "
-            f"that you choose for everybody. Model: {versions}",
+            "# DynamicID\nPictures of one person or several, from one photo each or more, with the expression and head "
+            f"pose that you choose for everybody. Model: {versions}",
             elem_id="head",
         )
         with gr.Row(equal_height=False):
