@@ -130,7 +130,7 @@ class Trainer:
             batch,
             latents=base.encode_images(np.stack([item.image for item in items])).float(),
             states=base.encode_crops(crops).float(),
-            text=base.encode_text([self.photos.prompts[self.photos.prompt[row]] for row in rows])[0].float(),
+            text=base.text_states([self.photos.prompts[self.photos.prompt[row]] for row in rows]).to(torch.float32),
         )
 
 

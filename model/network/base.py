@@ -17,7 +17,8 @@ from torch import Tensor
 
 from model.formats import read_object
 from model.network.crop_transform import CropTransform
-from model.network.text_encoding import TextEncoder, encode_text
+from model.network.identity_state import IdentityState
+from model.network.text_encoding import TextEncoder, TextStates, encode_text
 
 _PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
 _SECOND_TEXT = ("text_encoder_2", "tokenizer_2")
@@ -39,7 +40,8 @@ class BaseReference:
 class Base:
     """The base models, frozen and in eval mode; `text_encoder_2` and `tokenizer_2` are for Stable Diffusion XL only.
 
-    `hair`: whether an adapter is trained on crops that show the hair.
+    `hair`: whether an adapter is trained on crops that show the hair. `zero_empty_text`: whether the base stands for no
+    prompt by zeros, not by the states of the empty text.
     """
 
     vae: Any
@@ -54,6 +56,7 @@ class Base:
     text_encoder_2: Any = None
     tokenizer_2: Any = None
     hair: bool = False
+    zero_empty_text: bool = False
 
     @property
     def texts(self) -> tuple[TextEncoder, ...]:
@@ -74,7 +77,17 @@ class Base:
     @property
     def resolution(self) -> int:
         """The side in pixels of the pictures that the UNet was trained for."""
-        return int(self.unet.config.sample_size) * 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return int(self.unet.config.sample_size) * self.pixels_per_latent
+
+    @property
+    def pixels_per_latent(self) -> int:
+        """The side in pixels of what one position of the latents stands for."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def pooled_width(self) -> int:
+        """The width of the pooled text that the UNet reads beside the states; 0 where it reads none."""
+        return int(self.text_encoder_2.config.projection_dim) if self.unet.config.addition_embed_type else 0
 
     @property
     def crop_size(self) -> int:
@@ -93,6 +106,35 @@ class Base:
     def encode_text(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return the states (B, 77, D) for the UNet's cross-attention, and the pooled text (B, D)."""
         return encode_text(self.texts, prompts)
+
+    def text_states(self, prompts: Sequence[str]) -> TextStates:
+        """Return texts as `predict` takes them; where `zero_empty_text`, the empty text gives zeros."""
+        states, pooled = self.encode_text(prompts)
+        pooled = pooled[:, pooled.shape[1] - self.pooled_width :]
+        if self.zero_empty_text:
+            empty = torch.tensor([not text for text in prompts], device=states.device)
+            states, pooled = states.masked_fill(empty[:, None, None], 0), pooled.masked_fill(empty[:, None], 0)
+        return TextStates(states, pooled)
+
+    def predict(self, noised: Tensor, steps: Tensor, text: TextStates, identity: IdentityState | None = None) -> Tensor:
+        """Return what the UNet predicts for noised latents (B, C, h, w) at `steps` (B,), in its precision.
+
+        The UNet of XL also gets the pooled text and six numbers for each picture: height and width of the original, top
+        and left edge of the crop, height and width asked for. Here the picture is the whole original.
+        """
+        unet, added = self.unet, None
+        if unet.config.addition_embed_type is not None:
+            height, width = (side * self.pixels_per_latent for side in noised.shape[-2:])
+            sizes = torch.tensor([height, width, 0, 0, height, width], device=noised.device, dtype=unet.dtype)
+            added = {"text_embeds": text.pooled.to(unet.dtype), "time_ids": sizes.expand(len(noised), -1)}
+        return unet(
+            noised.to(unet.dtype),
+            steps,
+            encoder_hidden_states=text.states.to(unet.dtype),
+            cross_attention_kwargs=None if identity is None else {"identity": identity},
+            added_cond_kwargs=added,
+            return_dict=False,
+        )[0]
 
     @torch.no_grad()
     def encode_crops(self, crops: Any) -> Tensor:
@@ -152,6 +194,12 @@ def load_base(
         *([_load(CLIPTextModelWithProjection, pipeline / "text_encoder_2", dtype=dtype)] if two_text_encoders else []),
     ]
     vae, unet, text_encoder, vision, *others = (model.to(device).eval().requires_grad_(False) for model in models)
+    added, expected = unet.config.addition_embed_type, "text_time" if two_text_encoders else None
+    if added != expected:
+        raise ValueError(
+            f"{pipeline / 'unet'}: a UNet with addition_embed_type {added!r}, and {1 + two_text_encoders} text encoders"
+            f" beside it; expected {expected!r}: give a whole base of Stable Diffusion 1.x, 2.x or XL"
+        )
     return Base(
         vae=vae,
         unet=unet,
@@ -164,6 +212,7 @@ def load_base(
         image_encoder_folder=image_encoder,
         text_encoder_2=others[0] if two_text_encoders else None,
         tokenizer_2=_load(CLIPTokenizer, pipeline / "tokenizer_2") if two_text_encoders else None,
+        zero_empty_text=two_text_encoders and bool(read_index(pipeline).get("force_zeros_for_empty_prompt", True)),
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from dataclasses import dataclass
+from typing import Any, ParamSpec, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,21 @@ TextEncoder = tuple[Any, Any]
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
 _TOKENIZING = threading.RLock()
+
+
+@dataclass(frozen=True)
+class TextStates:
+    """Texts as a denoiser takes them: `states` (B, T, D) for its attention, and `pooled` (B, P).
+
+    P is 0 for a denoiser that reads no pooled text, such as the UNets of Stable Diffusion 1.x and 2.x.
+    """
+
+    states: Tensor
+    pooled: Tensor
+
+    def to(self, *arguments: Any, **keywords: Any) -> Self:
+        """Return both tensors moved and cast as `Tensor.to` does."""
+        return type(self)(self.states.to(*arguments, **keywords), self.pooled.to(*arguments, **keywords))
 
 
 def tokenizing(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:

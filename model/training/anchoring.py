@@ -7,7 +7,7 @@ too, by the same loss.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from model.network.adapter import Adapter
 from model.network.adapter_config import sizes_for
 from model.network.base import Base, empty_states
 from model.network.methods import DYNAMICID, Method, method_named
+from model.network.text_encoding import TextStates
 from model.network.text_maps import TextMaps, layers_of
 from model.training.curve import LossCurve
 from model.training.encode import RecordEncoder
@@ -40,7 +41,7 @@ from model.training.parts import PartRecords, part_records
 from model.training.photos import Photos
 from model.training.projection import pretrain_projection
 from model.training.recognition_network import RecognitionNetwork
-from model.training.records import FaceRecords, Records
+from model.training.records import FaceRecords, Records, TextRecords
 from model.training.runtime import Batch, offload_all_but_unet
 from model.training.samples import SampleGrid, some_of
 from model.training.seeded_draws import decayed_shift, generator, normal, positions, share_of, stratified_steps
@@ -57,7 +58,7 @@ class AnchoringData:
     latents: Records
     states: Records | None
     faces: FaceRecords
-    texts: Records
+    texts: TextRecords
     parts: PartRecords | None = None
 
     @property
@@ -69,7 +70,7 @@ class AnchoringData:
     def encoded(self) -> list[Records]:
         """What the base models compute; no states and parts for a method that does not read them."""
         parts = None if self.parts is None else self.parts.states
-        return [records for records in (self.states, parts, self.latents, self.texts) if records is not None]
+        return [one for one in (self.states, parts, self.latents, self.texts.records) if one is not None]
 
 
 def anchoring_data(
@@ -106,7 +107,7 @@ class AnchoringBatch(Batch):
     latents: Tensor
     noise: Tensor
     steps: Tensor
-    text: Tensor
+    text: TextStates
     states: Tensor
     embeddings: Tensor
     boxes: Tensor
@@ -143,7 +144,7 @@ def make_batch(
         latents,
         noise,
         torch.from_numpy(steps),
-        data.texts.tensor(texts),
+        data.texts(texts),
         none if data.states is None else data.states.tensor(rows),
         data.faces.embeddings(rows),
         data.faces.boxes(rows),
@@ -183,7 +184,7 @@ class AnchoringModel(nn.Module):
             names = dict(zip(base.unet.attn_processors, adapter.processors, strict=True))
             self.located = layers_of(names, settings.facial_parts.localisation_form)
         scheduler = DDPMScheduler.from_config(base.scheduler.config)
-        self.frozen = (adapter, base.unet, scheduler)
+        self.frozen = (adapter, base, scheduler)
         self.settings = settings
         self.identity_loss = None
         if recogniser is not None and settings.identity.weight:
@@ -225,13 +226,13 @@ class AnchoringModel(nn.Module):
         return self._noise_loss(batch, self._predict(batch)[1])
 
     def _predict(self, batch: AnchoringBatch, maps: TextMaps | None = None) -> tuple[Tensor, Tensor]:
-        """Return the noised latents and what the UNet predicts for them; `maps` collects where it looks for words."""
-        adapter, unet, scheduler = self.frozen
+        """Return the noised latents and what the base predicts for them; `maps` collects where it looks for words."""
+        adapter, base, scheduler = self.frozen
         tokens, text = self._tokens(adapter, batch), batch.text
         if self.facial_encoder is not None:
-            text = self.facial_encoder(text, batch.part_states, batch.places)
+            text = replace(text, states=self.facial_encoder(text.states, batch.part_states, batch.places))
         noised = scheduler.add_noise(batch.latents, batch.noise, batch.steps)
-        return noised, prediction(unet, noised, batch.steps, text, tokens, text_maps=maps)
+        return noised, prediction(base, noised, batch.steps, text, tokens, text_maps=maps)
 
     def _tokens(self, adapter: Adapter, batch: AnchoringBatch) -> Tensor:
         """Return the identity tokens of a batch, those of no identity where it was dropped."""
@@ -347,18 +348,18 @@ def _samples(base: Base, model: AnchoringModel, data: AnchoringData) -> SampleGr
     states = torch.zeros(len(rows), 0) if data.states is None else data.states.tensor(rows)
     faces = data.faces.embeddings(rows).to(device), states.to(device)
     prompts = data.photos.prompt[rows]
-    prompted, empty = data.texts.tensor(prompts), data.texts.tensor(np.array([len(data.photos.prompts)]))
+    prompted, empty = data.texts(prompts), data.texts(np.array([len(data.photos.prompts)]))
 
     def tokens() -> Tensor:
         model.update_null_tokens()
         return adapter.identity_tokens(*faces)
 
-    def text() -> Tensor:
+    def text() -> TextStates:
         if data.parts is None or adapter.facial_encoder is None:
             return prompted
         places = data.parts.places_of(prompts, np.zeros(len(rows), bool))
-        shown = prompted, data.parts.states.tensor(rows), places
-        return adapter.facial_encoder(*(one.to(device) for one in shown))
+        shown = prompted.states, data.parts.states.tensor(rows), places
+        return TextStates(adapter.facial_encoder(*(one.to(device) for one in shown)), prompted.pooled.to(device))
 
     return SampleGrid(base, adapter, data.photos, [rows], text, empty, tokens)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from model.face.face_geometry import crop_landmarks, face_crop
@@ -19,7 +21,7 @@ from model.network.base import Base, digest_of_files
 from model.training.alignment import alignment, normalised_keypoints
 from model.training.cache import RecordStore, fill, require_space, store_folder, text_keys
 from model.training.photos import PhotoContent, Photos
-from model.training.records import EMBEDDING, POINTS, FaceRecords, Records, Source
+from model.training.records import EMBEDDING, POINTS, FaceRecords, Records, Source, TextRecords
 
 # Increase these when the content of a record, or its computation, changes.
 _VERSION = 1
@@ -190,16 +192,21 @@ class RecordEncoder:
             Records("landmarks", photos.keys, Source(photos.content, encode, self.batch), store.shape, store)
         )
 
-    def texts(self, base: Base, prompts: Sequence[str]) -> Records:
-        """Return text states (77, D) of distinct prompts."""
-        parts = [folder_digest(base.pipeline_folder / name) for name in ("text_encoder", "tokenizer")]
-        shape = (int(base.tokenizer.model_max_length), int(base.text_encoder.config.hidden_size))
+    def texts(self, base: Base, prompts: Sequence[str]) -> TextRecords:
+        """Return states (77, D) and pooled texts of distinct prompts, as the base takes them."""
+        networks = ("text_encoder", "tokenizer", *(("text_encoder_2", "tokenizer_2") if base.tokenizer_2 else ()))
+        parts = [folder_digest(base.pipeline_folder / name) for name in networks]
+        shape = (int(base.tokenizer.model_max_length), sum(int(model.config.hidden_size) for _, model in base.texts))
+        pooled = base.pooled_width
 
         def encode(texts: list[str]) -> Tensor:
-            return base.encode_text(texts)[0].float().cpu()
+            found = base.text_states(texts).to("cpu", torch.float32)
+            return torch.cat([found.states.flatten(1), found.pooled], dim=1) if pooled else found.states
 
+        kept = (math.prod(shape) + pooled,) if pooled else shape
+        others = ("zeros for the empty text",) if base.zero_empty_text else ()
         source = self._source(lambda rows: (prompts[row] for row in rows), encode, "text_encoder", "text_encoder_2")
-        return self.records("text", (*parts, base.dtype), text_keys(prompts), shape, source)
+        return TextRecords(self.records("text", (*parts, base.dtype, *others), text_keys(prompts), kept, source), shape)
 
     def _source(self, content: Callable[..., Any], encode: Callable[..., Tensor], *networks: str) -> Source:
         return Source(content, lambda items: encode(items).numpy(), self.batch, networks)

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from model.network.base import Base
 from model.network.identity_state import IdentityState
+from model.network.text_encoding import TextStates
 from model.network.text_maps import TextMaps
 
 _MIN_SIGNAL = 0.05
@@ -29,20 +31,14 @@ def noise_target(scheduler: Any, latents: Tensor, noise: Tensor, steps: Tensor) 
 
 
 def prediction(
-    unet: Any, noised: Tensor, steps: Tensor, text: Tensor, tokens: Tensor, *, text_maps: TextMaps | None = None
+    base: Base, noised: Tensor, steps: Tensor, text: TextStates, tokens: Tensor, *, text_maps: TextMaps | None = None
 ) -> Tensor:
-    """Return what the UNet predicts for noised latents (B, C, h, w), text states and identity tokens.
+    """Return what the base predicts for noised latents (B, C, h, w), texts and identity tokens.
 
     `text_maps` collects the attention of its layers to words.
     """
     height, width = noised.shape[-2:]
-    return unet(
-        noised.to(unet.dtype),
-        steps,
-        text.to(unet.dtype),
-        cross_attention_kwargs={"identity": IdentityState(tokens, height=height, width=width, text_maps=text_maps)},
-        return_dict=False,
-    )[0]
+    return base.predict(noised, steps, text, IdentityState(tokens, height=height, width=width, text_maps=text_maps))
 
 
 def clean_latents(scheduler: Any, noised: Tensor, predicted: Tensor, steps: Tensor) -> Tensor:

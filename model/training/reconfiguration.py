@@ -20,6 +20,7 @@ from model.network.adapter import Adapter
 from model.network.base import Base
 from model.network.landmark_encoder import LandmarkEncoder
 from model.network.reconfigurator import Reconfigurator
+from model.network.text_encoding import TextStates
 from model.training.baselines import ReconfigurationBatch, baseline_batches, compare_with_baselines
 from model.training.curve import LossCurve
 from model.training.encode import FORMATS, RecordEncoder, base_digest
@@ -28,7 +29,7 @@ from model.training.losses import prediction
 from model.training.motion import Motion, face_prompt_states, template_bank
 from model.training.optimisation import adamw
 from model.training.photos import UNKNOWN, Photos
-from model.training.records import Records, Source
+from model.training.records import Records, Source, TextRecords
 from model.training.runtime import Batch, offload_all_but_unet
 from model.training.samples import SampleGrid, some_of
 from model.training.seeded_draws import generator, normal, positions, share_of, stratified_steps
@@ -43,12 +44,12 @@ class ReconfigurationData:
     tokens: Records
     motion: Motion
     latents: Records
-    texts: Records
+    texts: TextRecords
 
     @property
     def networks(self) -> set[str]:
         """The base models that are needed to compute records."""
-        return {name for records in (self.tokens, self.latents, self.texts) for name in records.networks}
+        return {name for records in (self.tokens, self.latents, self.texts.records) for name in records.networks}
 
 
 def require_identities(photos: Photos, origin: str) -> None:
@@ -92,8 +93,8 @@ def reconfiguration_data(
     source = Source(lambda rows: iter(rows.tolist()), encode, encoder.batch, states.source.networks)
     tokens = encoder.records("identity_tokens", parts, photos.keys, (adapter.sizes["tokens"], adapter.width), source)
     latents, texts = encoder.latents(base, photos, resolution), encoder.texts(base, photos.prompts)
-    needed = (states, tokens, latents, texts, faces.records) if tokens.missing else (latents, texts, faces.records)
-    encoder.require_space(*needed)
+    needed = latents, texts.records, faces.records
+    encoder.require_space(*((states, tokens, *needed) if tokens.missing else needed))
     bank = template_bank(photos, faces) if bank is None else bank
     return ReconfigurationData(photos, tokens, Motion(photos, faces, face_prompt_states(base), bank), latents, texts)
 
@@ -106,7 +107,7 @@ class NoiseTermBatch(Batch):
     latents: Tensor
     noise: Tensor
     steps: Tensor
-    text: Tensor
+    text: TextStates
 
 
 def make_batch(
@@ -169,7 +170,7 @@ class Sampler:
             latents=latents,
             noise=torch.from_numpy(normal(rng, tuple(latents.shape))),
             steps=torch.from_numpy(stratified_steps(rng, count, self.total)),
-            text=self.data.texts.tensor(self.data.photos.prompt[rows]),
+            text=self.data.texts(self.data.photos.prompt[rows]),
         )
 
 
@@ -182,7 +183,7 @@ class ReconfigurationModel(nn.Module):
 
         self.reconfigurator = adapter.reconfigurator
         self.landmark_encoder = adapter.landmark_encoder
-        self.frozen = (adapter, base.unet, DDPMScheduler.from_config(base.scheduler.config))
+        self.frozen = (adapter, base, DDPMScheduler.from_config(base.scheduler.config))
         self.settings = settings
 
     def forward(self, batch: ReconfigurationBatch, noised: NoiseTermBatch | None = None) -> dict[str, Tensor]:
@@ -199,10 +200,10 @@ class ReconfigurationModel(nn.Module):
         return {"loss": tokens + self.settings.ldc_weight * noise, "tokens": tokens, "noise": noise}
 
     def _noise(self, tokens: Tensor, noised: NoiseTermBatch) -> Tensor:
-        """Return the UNet's float32 prediction for `noised` with these identity tokens."""
-        _, unet, scheduler = self.frozen
+        """Return the base's float32 prediction for `noised` with these identity tokens."""
+        _, base, scheduler = self.frozen
         states = scheduler.add_noise(noised.latents, noised.noise, noised.steps)
-        return prediction(unet, states, noised.steps, noised.text, tokens).float()
+        return prediction(base, states, noised.steps, noised.text, tokens).float()
 
 
 def _samples(base: Base, adapter: Adapter, data: ReconfigurationData) -> SampleGrid:
@@ -210,7 +211,7 @@ def _samples(base: Base, adapter: Adapter, data: ReconfigurationData) -> SampleG
     several = [rows for rows in data.photos.by_person() if len(rows) > 1]
     sources, targets = some_of([rows[:1] for rows in several]), some_of(several, 1)
     batch = make_batch(data, sources, targets[:, None], np.ones((len(sources), 1), bool)).to(base.unet.device)
-    text, empty = data.texts.tensor(data.photos.prompt[targets]), base.encode_text([""])[0].float().cpu()
+    text, empty = data.texts(data.photos.prompt[targets]), base.text_states([""]).to("cpu", torch.float32)
     shown = [sources, targets]
     return SampleGrid(base, adapter, data.photos, shown, lambda: text, empty, lambda: batch.predict(adapter))
 

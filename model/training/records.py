@@ -7,6 +7,7 @@ filled up, and a record that has just been computed has the rounding of the stor
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.network.text_encoding import TextStates
 from model.training.cache import APPEND_BYTES, APPEND_SECONDS, RecordStore
 from model.training.runtime import exact
 
@@ -136,6 +138,20 @@ class Records:
         self.store.append_absent(self._keys[places], np.stack(list(self._made.values())))
         self._made.clear()
         self._rows = self.store.find(self._keys)
+
+
+@dataclass(frozen=True)
+class TextRecords:
+    """Texts as a denoiser takes them, one record each: states of `shape` (T, D) and, behind them, the pooled text."""
+
+    records: Records
+    shape: tuple[int, int]
+
+    def __call__(self, positions: np.ndarray) -> TextStates:
+        """Return the texts at `positions` (B,), in float32 on the host."""
+        found = self.records.tensor(positions).flatten(1)
+        states, pooled = found.split([math.prod(self.shape), found.shape[1] - math.prod(self.shape)], dim=1)
+        return TextStates(states.unflatten(1, self.shape), pooled)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from model.network.adapter import Adapter
 from model.network.base import Base, unscale_latents
+from model.network.text_encoding import TextStates
 from model.training.losses import prediction
 from model.training.photos import Photos
 
@@ -25,17 +26,17 @@ _GUIDANCE = 3.0
 class SampleGrid:
     """Rows of photos, and below them what the adapter draws: one column for each picture.
 
-    `shown` are positions in `photos`, row by row; `text()` returns states (N, T, D) of the prompts of the last row,
-    `tokens()` the identity tokens (N, K, D), both by the weights of the moment; `empty` (1, T, D) are the states of no
-    prompt. `adapter` is attached to the UNet of `base`.
+    `shown` are positions in `photos`, row by row; `text()` returns the N prompts of the last row, `tokens()` the
+    identity tokens (N, K, D), both by the weights of the moment; `empty` is no prompt, in one row. `adapter` is
+    attached to the UNet of `base`.
     """
 
     base: Base
     adapter: Adapter
     photos: Photos
     shown: Sequence[np.ndarray]
-    text: Callable[[], Tensor]
-    empty: Tensor
+    text: Callable[[], TextStates]
+    empty: TextStates
     tokens: Callable[[], Tensor]
 
     @torch.no_grad()
@@ -58,22 +59,24 @@ class SampleGrid:
         """Return latents drawn by DDIM with classifier-free guidance."""
         from diffusers import DDIMScheduler
 
-        prompted, unet, factor = self.text(), self.base.unet, 2 ** (len(self.base.vae.config.block_out_channels) - 1)
-        count = len(prompted)
+        prompted, asked = self.text(), self.tokens()
+        count = len(asked)
         scheduler = DDIMScheduler.from_config(self.base.scheduler.config)
         scheduler.set_timesteps(_STEPS, device=device)
-        text = torch.cat([self.empty.expand(count, -1, -1).to(device), prompted.to(device)])
-        asked = self.tokens()
+        text = TextStates(
+            torch.cat([self.empty.states.expand(count, -1, -1).to(device), prompted.states.to(device)]),
+            torch.cat([self.empty.pooled.expand(count, -1).to(device), prompted.pooled.to(device)]),
+        )
         tokens = torch.cat([self.adapter.null_tokens.to(asked).expand(count, -1, -1), asked])
-        side = self.base.resolution // factor
+        side = self.base.resolution // self.base.pixels_per_latent
         # On the host, so that every device starts from the same noise.
         noise = torch.randn(
-            (count, unet.config.in_channels, side, side), generator=torch.Generator().manual_seed(_SEED)
+            (count, self.base.vae.config.latent_channels, side, side), generator=torch.Generator().manual_seed(_SEED)
         )
         latents = noise.to(device) * scheduler.init_noise_sigma
         for step in scheduler.timesteps:
             noised = scheduler.scale_model_input(torch.cat([latents, latents]), step)
-            without, by_text = prediction(unet, noised, step.expand(2 * count), text, tokens).float().chunk(2)
+            without, by_text = prediction(self.base, noised, step.expand(2 * count), text, tokens).float().chunk(2)
             latents = scheduler.step(without + _GUIDANCE * (by_text - without), step, latents).prev_sample
         return latents
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,91 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    DiTTransformer2DModel,
-    EulerDiscreteScheduler,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from diffusers import DiTTransformer2DModel, StableDiffusionPipeline, StableDiffusionXLPipeline
 
 from model.face.face import Face
-from model.foundation.random_models import RandomModels, random_tokenizer
+from model.foundation.random_models import RandomModels
 from model.inference.pipeline import DynamicIDPipeline, DynamicIDXLPipeline, pipeline_class
 from model.network.adapter import Adapter
 from model.network.base import Base, empty_states, load_base
 from model.network.methods import METHODS
 from tests.model.inference.pictures import HALVES, draw, quiet
-
-WIDTH = 64
-# Unlike that of 1.x, the UNets of these families have linear projections and another number of heads per level.
-FAMILY = {
-    "sample_size": 16,
-    "block_out_channels": (16, 32),
-    "layers_per_block": 1,
-    "attention_head_dim": (2, 4),
-    "use_linear_projection": True,
-    "cross_attention_dim": WIDTH,
-    "norm_num_groups": 8,
-}
-
-
-def text_config(width: int, tokenizer: Any) -> CLIPTextConfig:
-    return CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=2 * width,
-        projection_dim=width,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=77,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        hidden_act="gelu",
-    )
-
-
-def save_sd2(folder: Path, plain: Path) -> None:
-    """2.x: v-prediction and attention in float32."""
-    shutil.copytree(plain, folder)
-    unet = UNet2DConditionModel(
-        **FAMILY,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        upcast_attention=True,
-    )
-    unet.save_pretrained(folder / "unet")
-    DDIMScheduler(prediction_type="v_prediction", clip_sample=False, steps_offset=1).save_pretrained(
-        folder / "scheduler"
-    )
-
-
-def save_xl(folder: Path, plain: Path) -> None:
-    """XL: two text encoders, size and pooled text as added conditions, attention in deeper levels only."""
-    tokenizer, half = random_tokenizer(), WIDTH // 2
-    unet = UNet2DConditionModel(
-        **FAMILY,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        transformer_layers_per_block=(1, 2),
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=6 * 8 + half,
-    )
-    StableDiffusionXLPipeline(
-        vae=AutoencoderKL.from_pretrained(plain / "vae"),
-        text_encoder=CLIPTextModel(text_config(half, tokenizer)),
-        text_encoder_2=CLIPTextModelWithProjection(text_config(half, tokenizer)),
-        tokenizer=tokenizer,
-        tokenizer_2=tokenizer,
-        unet=unet,
-        scheduler=EulerDiscreteScheduler(timestep_spacing="leading", steps_offset=1),
-        add_watermarker=False,
-    ).save_pretrained(folder)
+from tests.random_bases import WIDTH, XL_WIDTHS, save_sd2, save_xl
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +89,7 @@ def test_text_is_encoded_as_by_the_base_pipeline(base: Base, pipe: Any) -> None:
     encoded = pipe.encode_prompt(["one", "another text"], **options)
     assert torch.allclose(states, encoded[0], atol=1e-6)
     if len(base.texts) == 2:
-        assert torch.allclose(pooled[:, WIDTH // 2 :], encoded[2], atol=1e-6)
+        assert torch.allclose(pooled[:, XL_WIDTHS[0] :], encoded[2], atol=1e-6)
 
 
 def test_the_pipeline_class_depends_on_the_folder(

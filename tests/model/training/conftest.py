@@ -55,7 +55,7 @@ def make_photos() -> Callable[..., Photos]:
 def data(base: Base, tmp_path: Path, make_photos: Callable[..., Photos]) -> AnchoringData:
     """Data that is all in the cache."""
     found = anchoring_data(base, make_photos(1, 2, 3, 4), RecordEncoder(tmp_path / "cache", 4, None), 64)
-    for records in (found.latents, found.states, found.texts, found.faces.records):
+    for records in (found.latents, found.states, found.texts.records, found.faces.records):
         records.complete()
     return found
 

@@ -68,7 +68,7 @@ def test_a_batch_has_pictures_regions_and_words_of_every_part(base: Base, data: 
     texts = [described(base.tokenizer, photos.prompts[number]) for number in photos.prompt]
     assert found.places.tolist() == [part_places(base.tokenizer, text) for text in texts]
     assert NOT_NAMED not in found.places
-    torch.testing.assert_close(found.text, base.encode_text(texts)[0], atol=2e-3, rtol=2e-3)
+    torch.testing.assert_close(found.text.states, base.encode_text(texts)[0], atol=2e-3, rtol=2e-3)
     first = next(photos.content(np.array([0])))
     crop = face_crop(first.image, first.keypoints, first.landmarks, base.crop_size)
     pictures = part_pictures(crop, crop_landmarks(first.landmarks, first.keypoints))

@@ -12,6 +12,7 @@ import torch
 
 from model.network.adapter import Adapter
 from model.network.base import Base
+from model.network.text_encoding import TextStates
 from model.training import reconfiguration
 from model.training.baselines import ReconfigurationBatch, compare_with_baselines
 from model.training.reconfiguration import NoiseTermBatch, ReconfigurationModel, Sampler
@@ -51,9 +52,8 @@ def batch_of(sources: int = 2, targets: int = 3) -> ReconfigurationBatch:
 def noised() -> NoiseTermBatch:
     rng = torch.Generator().manual_seed(2)
     latents, noise = torch.randn((2, 2, 4, 16, 16), generator=rng)
-    return NoiseTermBatch(
-        torch.tensor([1, 4]), latents, noise, torch.tensor([100, 700]), torch.randn((2, 77, 64), generator=rng)
-    )
+    text = TextStates(torch.randn((2, 77, 64), generator=rng), torch.zeros(2, 0))
+    return NoiseTermBatch(torch.tensor([1, 4]), latents, noise, torch.tensor([100, 700]), text)
 
 
 def test_both_terms_fall(model: ReconfigurationModel) -> None:
@@ -102,7 +102,8 @@ def test_gradient_checkpointing_changes_no_gradient(model: ReconfigurationModel)
     # In training mode every call changes batch statistics, so compare weights only.
     model.eval()
     found = []
-    for change in (model.frozen[1].disable_gradient_checkpointing, model.frozen[1].enable_gradient_checkpointing):
+    unet = model.frozen[1].unet
+    for change in (unet.disable_gradient_checkpointing, unet.enable_gradient_checkpointing):
         change()
         model.zero_grad()
         model(batch_of(), noised())["loss"].backward()

@@ -122,7 +122,7 @@ def test_a_training_on_an_empty_cache_is_one_on_a_full_cache(
         begun = trained(base, photos, encoder, start())
         data = anchoring_data(base, photos, encoder, 64)
         assert 0 < data.latents.missing < 8  # it did not wait for the rest
-        for kind in (data.latents, data.states, data.texts, data.faces.records):
+        for kind in (data.latents, data.states, data.texts.records, data.faces.records):
             kind.complete()
         full = trained(base, photos, encoder, start())
         assert all(torch.equal(value, full[name]) for name, value in begun.items())
