@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.network.attention import LoRA, LoRAAttention, SemanticActivatedAttention
+from model.network.attention import SemanticActivatedAttention
+from model.network.lora import LoRA, LoRAAttention
 
 _EPSILON = 1e-6
 

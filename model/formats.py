@@ -54,6 +54,6 @@ def read_object(file: Path, advice: str) -> dict[str, Any]:
     return content
 
 
-ADAPTER = Format("an adapter", 3)
+ADAPTER = Format("an adapter", 4)
 CHECKPOINT = Format("a training checkpoint", 2)
 RECORDS = Format("a cache of records", 2)

@@ -28,7 +28,7 @@ def random_adapter(base: Base, *, imr: bool = True, seed: int = 0) -> Adapter:
     torch.manual_seed(seed)
     adapter = Adapter.create(base.unet, base.image_encoder, SIZES, 0.3)
     for name, parameter in adapter.processors.named_parameters():
-        if ".up." in name:
+        if ".up." in name or not parameter.any():
             torch.nn.init.normal_(parameter, std=0.05)
     if imr:
         adapter.add_reconfigurator(residual=True)

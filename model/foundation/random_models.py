@@ -43,39 +43,14 @@ def save_random_models(
     `cross_attention_dim` is not a multiple of 64, the width of the face encoder's heads.
     """
     import torch
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+    from diffusers import UNet2DConditionModel
 
-    if cross_attention_dim % 64:
-        raise ValueError(f"cross_attention_dim {cross_attention_dim}: expected a multiple of 64")
-    folder = Path(folder)
+    folder = _checked(folder, cross_attention_dim)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tokenizer = random_tokenizer()
-        text_encoder = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=cross_attention_dim,
-                intermediate_size=2 * cross_attention_dim,
-                projection_dim=cross_attention_dim,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                max_position_embeddings=77,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        )
-        vae = AutoencoderKL(
-            block_out_channels=(8, 16, 16),
-            down_block_types=("DownEncoderBlock2D",) * 3,
-            up_block_types=("UpDecoderBlock2D",) * 3,
-            layers_per_block=1,
-            latent_channels=4,
-            norm_num_groups=8,
-            sample_size=4 * sample_size,
-            scaling_factor=0.18215,
-        )
+        text_encoder = _text_encoder(tokenizer, cross_attention_dim)
+        vae = _autoencoder(sample_size)
         levels = len(channels)
         unet = UNet2DConditionModel(
             sample_size=sample_size,
@@ -87,28 +62,137 @@ def save_random_models(
             cross_attention_dim=cross_attention_dim,
             norm_num_groups=8,
         )
-        image_encoder = CLIPVisionModelWithProjection(
-            CLIPVisionConfig(
-                hidden_size=image_width,
-                intermediate_size=2 * image_width,
-                projection_dim=32,
-                num_hidden_layers=3,
-                num_attention_heads=4,
-                image_size=image_size,
-                patch_size=image_size // 4,
-            )
-        )
+        image_encoder = _image_encoder(image_size, image_width)
     save_stable_diffusion(
         folder / "sd",
-        vae=vae.eval(),
-        text_encoder=text_encoder.eval(),
+        vae=vae,
+        text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=unet.eval(),
         scheduler=ddim(prediction_type=prediction_type),
     )
-    image_encoder.eval().save_pretrained(folder / "image_encoder")
-    save_preprocessor(folder / "image_encoder", image_size)
-    return RandomModels(folder / "sd", folder / "image_encoder")
+    return RandomModels(folder / "sd", _save_image_encoder(image_encoder, folder, image_size))
+
+
+def save_random_flux(
+    folder: Path,
+    *,
+    width: int = 64,
+    text_width: int = 40,
+    sample_size: int = 16,
+    blocks: tuple[int, int] = (1, 2),
+    heads: int = 2,
+    image_size: int = 64,
+    image_width: int = 48,
+    two_texts: bool = True,
+    guidance_embeds: bool = False,
+    seed: int = 0,
+) -> RandomModels:
+    """Save a Flux pipeline and a CLIP image encoder with random weights under `folder`.
+
+    Latents are as in `save_random_models`, and `width` is that of the pooled text and of the identity tokens. `blocks`:
+    how many of two streams and of one. The text is that of a T5 encoder of `text_width`; without `two_texts`, that of
+    CLIP. Raises ValueError if `width` is not a multiple of 64, the width of the face encoder's heads.
+    """
+    import torch
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from transformers import T5Config, T5EncoderModel
+
+    folder = _checked(folder, width)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tokenizer, tokenizer_2, text_encoder_2 = random_tokenizer(), None, None
+        text_encoder, vae = _text_encoder(tokenizer, width), _autoencoder(sample_size)
+        if two_texts:
+            tokenizer_2 = random_t5_tokenizer()
+            sizes = {"d_model": text_width, "d_kv": text_width // 2, "d_ff": 2 * text_width}
+            text_encoder_2 = T5EncoderModel(
+                T5Config(vocab_size=len(tokenizer_2), num_layers=1, num_heads=2, **sizes)
+            ).eval()
+        transformer = FluxTransformer2DModel(
+            in_channels=4 * vae.config.latent_channels,
+            num_layers=blocks[0],
+            num_single_layers=blocks[1],
+            attention_head_dim=16,
+            num_attention_heads=heads,
+            joint_attention_dim=text_width if two_texts else width,
+            pooled_projection_dim=width,
+            guidance_embeds=guidance_embeds,
+            axes_dims_rope=(4, 6, 6),
+        )
+        image_encoder = _image_encoder(image_size, image_width)
+    FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        text_encoder_2=text_encoder_2,
+        tokenizer_2=tokenizer_2,
+        transformer=transformer.eval(),
+    ).save_pretrained(folder / "flux", safe_serialization=True)
+    return RandomModels(folder / "flux", _save_image_encoder(image_encoder, folder, image_size))
+
+
+def _checked(folder: Path, width: int) -> Path:
+    if width % 64:
+        raise ValueError(f"cross_attention_dim {width}: expected a multiple of 64")
+    return Path(folder)
+
+
+def _text_encoder(tokenizer: Any, width: int) -> Any:
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=width,
+            intermediate_size=2 * width,
+            projection_dim=width,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=77,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    ).eval()
+
+
+def _autoencoder(sample_size: int) -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(8, 16, 16),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=4 * sample_size,
+        scaling_factor=0.18215,
+    ).eval()
+
+
+def _image_encoder(size: int, width: int) -> Any:
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    return CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=width,
+            intermediate_size=2 * width,
+            projection_dim=32,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            image_size=size,
+            patch_size=size // 4,
+        )
+    ).eval()
+
+
+def _save_image_encoder(image_encoder: Any, folder: Path, size: int) -> Path:
+    image_encoder.save_pretrained(folder / "image_encoder")
+    save_preprocessor(folder / "image_encoder", size)
+    return folder / "image_encoder"
 
 
 def ddim(**more: Any) -> Any:
@@ -158,3 +242,13 @@ def random_tokenizer() -> Any:
         merges=[(piece[0], piece[1]) for piece in _PIECES],
         model_max_length=77,
     )
+
+
+def random_t5_tokenizer() -> Any:
+    """Return a T5Tokenizer for up to 32 tokens; its vocabulary is single letters."""
+    from transformers import T5Tokenizer
+
+    letters = "▁abcdefghijklmnopqrstuvwxyz ,."
+    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    vocabulary += [(letter, -float(number)) for number, letter in enumerate(letters)]
+    return T5Tokenizer(vocab=vocabulary, extra_ids=0, model_max_length=32)

@@ -20,15 +20,24 @@ from model.network.adapter_config import (
     check_config,
     check_weights,
     conventions_in,
+    denoiser_in,
     method_in,
     read_config,
     sizes_for,
     stated_conventions,
+    stated_denoiser,
     stated_method,
     write_config,
 )
-from model.network.attention import processor_for
 from model.network.base import BaseReference
+from model.network.denoisers import (
+    attention_layers,
+    check_method,
+    identity_width,
+    kind_of,
+    new_processor,
+    plain_processor,
+)
 from model.network.face_encoder import FaceEncoder
 from model.network.facial_encoder import FacialEncoder
 from model.network.folding import FoldedLoRA
@@ -58,13 +67,15 @@ class Adapter(nn.Module):
         self, unet: Any, image_width: int, sizes: Any, gate_threshold: float, method: Method = DYNAMICID
     ) -> None:
         super().__init__()
+        self.denoiser = kind_of(unet)
+        check_method(method, self.denoiser)
         self.method = method
         self.shortcut: float | None = None
         self.plain_steps: int | None = None
         self.sizes = sizes_for(method, sizes)
         self.gate_threshold = float(gate_threshold)
         self.image_width = int(image_width)
-        self.width = _width(unet)
+        self.width = identity_width(unet)
         self.base_reference: BaseReference | None = None
         self.made_by: Mapping[str, Any] | None = None
         self.conventions: Conventions = OURS
@@ -76,8 +87,10 @@ class Adapter(nn.Module):
         # Not zero: with zero tokens the gate would be 0 everywhere and have no gradient.
         self.null_tokens = nn.Parameter(torch.randn(1, tokens, self.width) * 0.02)
         self.processors = nn.ModuleList(
-            processor_for(layer, self.sizes["lora_rank"], tokens, self.gate_threshold, gated=method.gate)
-            for layer in _attention_layers(unet).values()
+            new_processor(
+                unet, layer, method, rank=self.sizes["lora_rank"], tokens=tokens, threshold=self.gate_threshold
+            )
+            for layer in attention_layers(unet).values()
         )
         self.facial_encoder: FacialEncoder | None = None
         if method.facial_parts:
@@ -134,9 +147,13 @@ class Adapter(nn.Module):
 
         The processors become modules of `unet`. Freeze `unet` before: freezing it later also freezes the adapter.
         """
-        layers = _attention_layers(unet)
+        layers = attention_layers(unet)
+        if (kind := kind_of(unet)) != self.denoiser:
+            raise ValueError(f"an adapter for a {self.denoiser}, and a {kind}: give a base of the same family")
         if len(layers) != len(self.processors):
-            raise ValueError(f"adapter with {len(self.processors)} processors for a UNet with {len(layers)} attentions")
+            raise ValueError(
+                f"adapter with {len(self.processors)} processors for a {kind} with {len(layers)} attentions"
+            )
         current = unet.attn_processors
         ours = {id(processor) for processor in self.processors}
         if not any(id(processor) in ours for processor in current.values()):
@@ -146,11 +163,9 @@ class Adapter(nn.Module):
 
     def detach(self, unet: Any) -> None:
         """Restore the processors that `unet` had before `attach`, and the weights of `unet` if LoRA was folded."""
-        from diffusers.models.attention_processor import AttnProcessor2_0
-
         self.unfold()
-        for name, layer in _attention_layers(unet).items():
-            layer.set_processor(self._replaced.get(f"{name}.processor") or AttnProcessor2_0())
+        for name, layer in attention_layers(unet).items():
+            layer.set_processor(self._replaced.get(f"{name}.processor") or plain_processor(layer))
         self._replaced = {}
 
     @property
@@ -190,7 +205,7 @@ class Adapter(nn.Module):
         Calls with another LoRA scale, or without LoRA, still work (see folding.FoldedLoRA). Raise ValueError if the
         adapter is not attached to `unet`, or is in training mode.
         """
-        layers = _attention_layers(unet)
+        layers = attention_layers(unet)
         if [layer.processor for layer in layers.values()] != list(self.processors):
             raise ValueError("LoRA can be folded only into the UNet to which the adapter is attached: attach it first")
         if self.training:
@@ -255,6 +270,7 @@ class Adapter(nn.Module):
         """Return the content of `config.json`."""
         own = {"shortcut": self.shortcut, "plain_steps": self.plain_steps}
         stated = stated_method(self.method, own, self.conventions) or stated_conventions(self.conventions)
+        stated |= stated_denoiser(self.denoiser, self.conventions)
         return {
             KEY: stated.pop(KEY),
             "sizes": self.sizes,
@@ -291,10 +307,12 @@ class Adapter(nn.Module):
         folder = Path(folder)
         config = read_config(folder)
         check_config(config, folder / CONFIG)
-        width = _width(unet)
+        kind, width = kind_of(unet), identity_width(unet)
+        if (made_for := denoiser_in(config, folder / CONFIG)) != kind:
+            raise ValueError(f"{folder}: made for a {made_for}, the base has a {kind}; give a base of the same family")
         if config["cross_attention_width"] != width:
             raise ValueError(
-                f"{folder}: made for cross-attention width {config['cross_attention_width']}, the UNet has {width}"
+                f"{folder}: made for identity tokens of width {config['cross_attention_width']}, the base has {width}"
             )
         if not (folder / WEIGHTS).is_file():
             raise ValueError(f"{folder / WEIGHTS}: no such file; expected the weights of an adapter")
@@ -325,27 +343,6 @@ class Adapter(nn.Module):
         if config["templates"]:
             adapter.templates = torch.zeros(len(EXPRESSIONS), len(POSES), 68, 2)
         return adapter
-
-
-def _width(unet: Any) -> int:
-    """Return the cross-attention width of a UNet; raise ValueError for other models and for several widths."""
-    from diffusers import UNet2DConditionModel
-
-    model = getattr(unet, "_orig_mod", unet)
-    if not isinstance(model, UNet2DConditionModel):
-        raise ValueError(
-            f"base model {type(model).__name__}: expected a UNet2DConditionModel (Stable Diffusion 1.x, 2.x or XL)"
-        )
-    width = model.config.cross_attention_dim
-    if not isinstance(width, int):
-        raise ValueError(f"cross-attention widths {width}: expected one for the whole UNet")
-    return width
-
-
-def _attention_layers(unet: Any) -> dict[str, Any]:
-    """Return the attention layers by name, in the order of `unet.attn_processors`."""
-    names = [name.removesuffix(".processor") for name in unet.attn_processors]
-    return {name: unet.get_submodule(name) for name in names}
 
 
 def _check_shapes(module: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from model.face.conventions import OURS, Conventions, read_conventions
 from model.formats import ADAPTER, KEY, read_object
 from model.network.base import BaseReference
+from model.network.denoisers import KINDS, UNET
 from model.network.methods import DYNAMICID, Method, method_named
 
 WEIGHTS = "adapter.safetensors"
@@ -29,8 +30,8 @@ SIZES: dict[str, int] = {
 }
 # Those of the facial encoder, in methods with facial parts (ConsistentID, section 3.2).
 PART_SIZES: dict[str, int] = {"parts_width": 1024, "parts_depth": 8}
-# The first format with conventions, and the first that names a method.
-_CONVENTIONS, _METHODS = 2, 3
+# The first format with conventions, the first that names a method, and the first that names the denoiser's class.
+_CONVENTIONS, _METHODS, _DENOISERS = 2, 3, 4
 _MOST = 2**16
 # A layer is a Python object of its own, whatever its width.
 _MOST_LAYERS = 256
@@ -58,6 +59,7 @@ def check_config(config: Mapping[str, Any], origin: object) -> None:
         raise ValueError(f"{origin}: damaged: {', '.join(wrong)} missing or not a value of an adapter; copy it again")
     method_in(config, origin)
     conventions_in(config, origin)
+    denoiser_in(config, origin)
 
 
 def conventions_in(config: Mapping[str, Any], origin: object) -> Conventions:
@@ -92,6 +94,21 @@ def stated_method(method: Method, own: Mapping[str, Any], conventions: Conventio
         return {}
     given = {name: value for name, value in own.items() if value is not None}
     return {KEY: _METHODS, "method": method.name, **given, "conventions": conventions.model_dump()}
+
+
+def denoiser_in(config: Mapping[str, Any], origin: object) -> str:
+    """Return the class of denoiser that an adapter extends, a UNet if none is named; ValueError for an unknown one."""
+    named = config.get("denoiser", UNET)
+    if named not in KINDS:
+        raise ValueError(f"{origin}: denoiser {str(named)[:80]!r}; expected one of {', '.join(KINDS)}")
+    return str(named)
+
+
+def stated_denoiser(kind: str, conventions: Conventions) -> dict[str, Any]:
+    """Return what `config.json` states of another denoiser than a UNet, with its format; empty for a UNet."""
+    if kind == UNET:
+        return {}
+    return {KEY: _DENOISERS, "denoiser": kind, "conventions": conventions.model_dump()}
 
 
 def sizes_for(method: Method, sizes: Any) -> dict[str, int]:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.network.attention import join_heads, split_heads
+from model.network.lora import join_heads, split_heads
 
 
 class PerceiverAttention(nn.Module):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.network.attention import LoRAAttention
+from model.network.lora import LoRAAttention
 
 
 class FoldedLoRA:

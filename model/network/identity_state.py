@@ -1,4 +1,4 @@
-"""The identity of one UNet call for all of its attentions: tokens, regions and strengths."""
+"""The identity of one call of the denoiser for all of its attentions: tokens, regions and strengths."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Box = Sequence[float]
 
 @dataclass
 class IdentityState:
-    """The identity of one UNet call, passed as `cross_attention_kwargs={"identity": state}`.
+    """The identity of one call: `cross_attention_kwargs={"identity": state}`; transformers: `joint_attention_kwargs`.
 
     - `tokens` (B, K·P, D), K for each of P people; with classifier-free guidance, the first B/2 rows are null tokens.
     - `references`: how many references of each person have their K tokens in `tokens`, beside each other; None: one.
@@ -151,7 +151,10 @@ class IdentityState:
             self.cache.clear()
 
     def grid(self, cells: int) -> tuple[int, int]:
-        """Return rows and columns of a layer with `cells` queries: the latent's, halved (rounded up) until they fit."""
+        """Return rows and columns of a layer with `cells` queries: the latent's, halved (rounded up) until they fit.
+
+        Patches of 2×2 cells, of which the sequence of a transformer consists, are the first half.
+        """
         if self.height is None or self.width is None:
             side = math.isqrt(cells)
             if side * side != cells:
@@ -163,6 +166,12 @@ class IdentityState:
         if rows * columns != cells:
             raise ValueError(f"{cells} queries do not come from a latent of {self.height}x{self.width} by halving")
         return rows, columns
+
+    def patches(self, side: int) -> int:
+        """Return how many patches of `side` × `side` cells the latent has; raise ValueError if its size is unknown."""
+        if self.height is None or self.width is None:
+            raise ValueError("the identity state of a transformer needs height and width of the latent")
+        return (self.height // side) * (self.width // side)
 
     def covered(self, people: int, cells: int, device: torch.device) -> Tensor:
         """Return the cells that each person's box or mask covers, (B or 1, P, cells) bool (see regions.py)."""

@@ -16,6 +16,7 @@ class Method:
     - `image_states`: the face encoder also reads CLIP states of the reference, not the embedding alone.
     - `motion`: the stage train_imr adds an IMR, which follows face prompts.
     - `facial_parts`: pictures of facial parts are fused into the words of the text that name them.
+    - `transformers`: it has layers for a transformer base (FLUX.1), not for UNets alone.
     """
 
     name: str
@@ -25,9 +26,10 @@ class Method:
     image_states: bool = True
     motion: bool = False
     facial_parts: bool = False
+    transformers: bool = False
 
 
-DYNAMICID = Method("dynamicid", "Hu et al., ICCV 2025", gate=True, learned_null=True, motion=True)
+DYNAMICID = Method("dynamicid", "Hu et al., ICCV 2025", gate=True, learned_null=True, motion=True, transformers=True)
 IP_ADAPTER_FACEID = Method("ip_adapter_faceid", "IP-Adapter-FaceID, h94 2023", image_states=False)
 IP_ADAPTER_FACEID_PLUS = Method("ip_adapter_faceid_plus", "IP-Adapter-FaceID-Plus, h94 2023")
 CONSISTENTID = Method("consistentid", "Huang et al., arXiv 2404.16771", facial_parts=True)

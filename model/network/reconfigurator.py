@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, cat, nn
 
-from model.network.attention import join_heads, split_heads
 from model.network.face_encoder import PerceiverAttention, feed_forward
+from model.network.lora import join_heads, split_heads
 
 
 class SelfAttention(nn.Module):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from model.face.face import Face
-from model.foundation.random_models import RandomModels, save_random_models
+from model.foundation.random_models import RandomModels, save_random_flux, save_random_models
 from model.network.adapter import Adapter
 from model.network.base import Base, load_base
 from tests.random_networks import random_adapter
@@ -17,6 +17,11 @@ from tests.random_networks import random_adapter
 @pytest.fixture(scope="session")
 def random_models(tmp_path_factory: pytest.TempPathFactory) -> RandomModels:
     return save_random_models(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="session")
+def random_flux(tmp_path_factory: pytest.TempPathFactory) -> RandomModels:
+    return save_random_flux(tmp_path_factory.mktemp("transformer"))
 
 
 @pytest.fixture

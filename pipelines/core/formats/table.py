@@ -71,7 +71,8 @@ TABLE = (
         ADAPTER,
         "`models/adapter`, a registered version",
         "`config.json`",
-        "read; format 1: by this project's own conventions, 2: by others, 3: of another method than DynamicID",
+        "read; format 1: by this project's own conventions, 2: by others, 3: of another method than DynamicID, "
+        "4: for a transformer",
     ),
     Stored(
         TRACKING,

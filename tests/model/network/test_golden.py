@@ -13,10 +13,11 @@ import pytest
 import torch
 from diffusers.models.attention_processor import Attention
 
-from model.network.attention import IdentityState, LoRAAttention, SelfAttentionLoRA, SemanticActivatedAttention
+from model.network.attention import IdentityState, SelfAttentionLoRA, SemanticActivatedAttention
 from model.network.face_encoder import FaceEncoder
 from model.network.folding import FoldedLoRA
 from model.network.landmark_encoder import LandmarkEncoder
+from model.network.lora import LoRAAttention
 from model.network.reconfigurator import Reconfigurator
 from tests.model.network.golden import TOLERANCE, Golden, golden_file
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from model.network.adapter import Adapter
-from model.network.attention import LoRA
 from model.network.base import Base
+from model.network.lora import LoRA
 from model.network.methods import IP_ADAPTER_FACEID_PLUS
 from model.training.initial_weights import initialise_from
 
