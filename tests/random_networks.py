@@ -26,7 +26,7 @@ SIZES = {
 def random_adapter(base: Base, *, imr: bool = True, seed: int = 0) -> Adapter:
     """Return an adapter of SIZES for `base`, with templates of three photos; without `imr` as after anchoring."""
     torch.manual_seed(seed)
-    adapter = Adapter.create(base.unet, base.image_encoder, SIZES, 0.3)
+    adapter = Adapter.create(base.denoiser, base.image_encoder, SIZES, 0.3)
     for name, parameter in adapter.processors.named_parameters():
         if ".up." in name or not parameter.any():
             torch.nn.init.normal_(parameter, std=0.05)

@@ -25,7 +25,8 @@ from model.foundation.measure import CLIP, UNET
 from model.foundation.parts import LEGS, Part, PartContext, Recipe, spec_settings, train_clip
 from model.foundation.pictures import as_tensor
 from model.foundation.train import scaled, train_part
-from model.network.base import encode_pixels, fingerprint, fingerprint_of_base, load_autoencoder
+from model.network.base import fingerprint, fingerprint_of_base, load_autoencoder
+from model.network.latents import encode_pixels
 from model.training.cache import RecordStore, store_folder
 from model.training.encode import RecordEncoder, folder_digest
 from model.training.photos import UNKNOWN, PhotoContent, Photos

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,23 @@ class GateMaps:
         if self._total is None:
             raise ValueError("no gate maps: the gate was off, or the identity scale 0")
         return (self._total / self._count).to(torch.float32).cpu().numpy()
+
+
+@dataclass
+class WithGateMaps:
+    """The common part of both outputs: `gate_maps` (B, h, w) of the latent's size, or None if not requested.
+
+    A gate map, float32 in [0, 1], is the mean of the gates (before any boost) over all cross-attentions and denoising
+    steps.
+    """
+
+    gate_maps: np.ndarray | None = None
+
+    def heat_maps(self, opacity: float = 0.6) -> list[Any]:
+        """Return the pictures (PIL) with their gate maps as overlays; raise ValueError without gate maps."""
+        if self.gate_maps is None:
+            raise ValueError("no gate maps: call the pipeline with return_gate_maps=True")
+        return [heat_map(image, gate, opacity) for image, gate in zip(self.images, self.gate_maps, strict=True)]  # type: ignore[attr-defined]
 
 
 def heat_map(picture: Any, gate: np.ndarray, opacity: float = 0.6) -> Any:

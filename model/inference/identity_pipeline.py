@@ -1,19 +1,18 @@
-"""The common part of the pipelines for all versions of Stable Diffusion."""
+"""The common part of the pipelines for all bases: people in a call of diffusers' own loop."""
 
 from __future__ import annotations
 
 import copy
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from torch import Tensor
 
 from model.face.conventions import OURS, Conventions
 from model.face.face_parts import described
+from model.inference.adapter_pipeline import AdapterPipeline
 from model.inference.gate_maps import GateMaps
 from model.inference.identity_request import (
     FacePrompts,
@@ -28,16 +27,14 @@ from model.inference.identity_request import (
 from model.inference.identity_tokens import TokenMaker
 from model.inference.part_fusion import PartFusion, fused_prompt, without_parts
 from model.inference.step_callback import advancing
-from model.network.adapter import Adapter
-from model.network.base import Base, BaseReference, encode_crops, fingerprint, has_two_text_encoders, load_base
+from model.network.base import encode_crops
 from model.network.crop_transform import CropTransform
 from model.network.identity_state import IdentityState
+from model.network.latents import unscale_latents
 from model.network.text_encoding import TextEncoder, cut_text, encode_text, tokenizing
 
-_ADAPTER_FOLDER = "adapter"
 
-
-class IdentityPipeline(DiffusionPipeline):
+class IdentityPipeline(AdapterPipeline):
     """Render given people, each from one reference, with the expression and pose of a face prompt.
 
     A mixin for pipelines of diffusers, whose denoising loop is used: `class X(IdentityPipeline, SomePipeline)`. The
@@ -46,141 +43,7 @@ class IdentityPipeline(DiffusionPipeline):
     Several threads may call one pipeline: calls store no state in it.
     """
 
-    adapter: Adapter | None = None
-    two_text_encoders: bool = False
-    base_fingerprint: str | None = None
     _fusion: PartFusion | None = None
-
-    @classmethod
-    def from_base(cls, base: Base, adapter: Adapter | None = None) -> Self:
-        """Return a pipeline of loaded base models, with an adapter if given.
-
-        Raise ValueError if the base has another number of text encoders (one or two) than this class needs.
-        """
-        cls._check_kind(len(base.texts) == 2, base.pipeline_folder)
-        pipe = cls(**cls._parts(base))
-        if adapter is not None:
-            pipe.set_adapter(adapter)
-        return pipe
-
-    @classmethod
-    def from_folders(
-        cls,
-        pipeline: Path,
-        image_encoder: Path,
-        adapter: Path | None = None,
-        *,
-        dtype: torch.dtype | str = torch.float32,
-        device: str | torch.device = "cpu",
-        allow_other_base: bool = False,
-    ) -> Self:
-        """Load base and adapter from three folders; `base_fingerprint` is that of the loaded base.
-
-        Raise ValueError if the adapter was trained on other weights, unless `allow_other_base`; then only their shapes
-        have to fit.
-        """
-        base = load_base(pipeline, image_encoder, dtype=dtype, device=device)
-        pipe = cls.from_base(base)
-        if adapter is not None:
-            pipe.load_adapter(adapter)
-            loaded = pipe._require_adapter()
-            reference, found = loaded.base_reference, base.fingerprint()
-            if reference is not None and reference.fingerprint != found and not allow_other_base:
-                raise ValueError(
-                    f"{adapter}: trained on {reference.pipeline} with fingerprint {reference.fingerprint[:12]}, but "
-                    f"{pipeline} and {image_encoder} have {found[:12]}; give the base it was trained on, or allow "
-                    "another one of its architecture (base.allow_other)"
-                )
-            width = int(base.image_encoder.config.hidden_size)
-            if width != loaded.image_width:
-                raise ValueError(
-                    f"{adapter}: trained on an image encoder of width {loaded.image_width}, {image_encoder} has {width}"
-                )
-            pipe.base_fingerprint = found
-        return pipe
-
-    @classmethod
-    def _parts(cls, base: Base) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
-        raise NotImplementedError
-
-    @classmethod
-    def _check_kind(cls, two_text_encoders: bool, folder: Path) -> None:
-        if two_text_encoders != cls.two_text_encoders:
-            kinds = [
-                "Stable Diffusion 1.x or 2.x, with one text encoder",
-                "Stable Diffusion XL, with two text encoders",
-            ]
-            raise ValueError(
-                f"{folder}: {kinds[two_text_encoders]}; {cls.__name__} needs {kinds[cls.two_text_encoders]}: use "
-                "model.inference.pipeline.pipeline_class(folder)"
-            )
-
-    def set_adapter(self, adapter: Adapter) -> None:
-        """Attach an adapter, replacing any other; raise ValueError under sequential CPU offload."""
-        self._require_weights()
-        self.unload_adapter()
-        adapter.to(self.unet.device, self.unet.dtype).eval()
-        adapter.attach(self.unet)
-        self.adapter = adapter
-
-    def load_adapter(self, folder: Path) -> None:  # type: ignore[override]
-        """Read an adapter folder and attach it, replacing any other; raise ValueError if it does not fit."""
-        self._require_weights()
-        self.set_adapter(Adapter.load(Path(folder), self.unet))
-
-    def unload_adapter(self) -> None:
-        """Detach the adapter; the pipeline is the base model again, bit for bit."""
-        if self.adapter is not None:
-            self.adapter.detach(self.unet)
-            self.adapter = None
-
-    def fold_lora(self, scale: float = 1.0) -> None:
-        """Add LoRA to the UNet's weights, so that LoRA costs no time in calls with `lora_scale` = `scale`.
-
-        Other calls, also those without faces, give the same results up to rounding and take slightly longer.
-        """
-        self._require_adapter().fold(self.unet, scale)
-
-    def unfold_lora(self) -> None:
-        """Restore the weights of the UNet, bit for bit."""
-        self._require_adapter().unfold()
-
-    def to(self, *arguments: Any, **keywords: Any) -> Self:
-        """Move every component, including the adapter."""
-        super().to(*arguments, **keywords)
-        if self.adapter is not None:
-            self.adapter.to(self.unet.device, self.unet.dtype)
-        return self
-
-    def save_pretrained(self, save_directory: str | Path, *arguments: Any, **keywords: Any) -> None:
-        """Write the pipeline as diffusers does, and the adapter into the subfolder `adapter`."""
-        adapter = self.adapter
-        folded = 0.0 if adapter is None else adapter.folded
-        if adapter is not None:
-            # Attached processors are modules of the UNet and would be saved in its weight file.
-            adapter.detach(self.unet)
-        try:
-            super().save_pretrained(save_directory, *arguments, **keywords)
-        finally:
-            if adapter is not None:
-                adapter.attach(self.unet)
-                adapter.fold(self.unet, folded)
-        if adapter is not None:
-            folder = Path(save_directory)
-            own = BaseReference("..", "../image_encoder", fingerprint(folder))
-            adapter.save(folder / _ADAPTER_FOLDER, adapter.base_reference or own)
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path, **keywords: Any) -> Self:
-        """Read a folder of `save_pretrained`, or a Stable Diffusion folder (without adapter), never from a hub."""
-        if not Path(folder).is_dir():
-            raise ValueError(f"{folder}: no such folder; expected a saved pipeline")
-        cls._check_kind(has_two_text_encoders(Path(folder)), Path(folder))
-        pipe = super().from_pretrained(folder, **{**keywords, "local_files_only": True})
-        if (Path(folder) / _ADAPTER_FOLDER).is_dir():
-            pipe.load_adapter(Path(folder) / _ADAPTER_FOLDER)
-        return pipe
 
     def tokens_of(self, faces: Faces, face_prompts: FacePrompts | None = None) -> Tensor:
         """Return identity tokens (B, K·P, D) of B pictures, K (the adapter's `tokens_per_person`) for each of P people.
@@ -258,7 +121,8 @@ class IdentityPipeline(DiffusionPipeline):
 
         Raise ValueError for arguments that do not fit together; the message states what to change.
         """
-        check_size(arguments.get("height"), arguments.get("width"))
+        arguments = self._prepared(arguments)
+        check_size(arguments.get("height"), arguments.get("width"), self.size_step)
         if identity_tokens is None and faces is None:
             if any(x is not None for x in (face_prompts, boxes, masks)) or return_gate_maps:
                 raise ValueError("face_prompts, boxes, masks and return_gate_maps need faces or identity_tokens")
@@ -275,10 +139,9 @@ class IdentityPipeline(DiffusionPipeline):
         embeds = arguments.get("prompt_embeds")
         prompts = len(embeds) if embeds is not None else 1 if isinstance(prompt, str) else len(prompt or ())
         copies = arguments.get("num_images_per_prompt") or 1
-        # Only whether the scale is above 1 matters, and the default scales of all base pipelines are.
-        guided = arguments.get("guidance_scale", 7.5) > 1 and self.unet.config.time_cond_proj_dim is None
+        guided = self.batched_guidance and self._guided(arguments)
         tokens = for_pictures(identity_tokens, prompts, copies, "identity tokens")
-        tokens = tokens.to(self._execution_device, self.unet.dtype)
+        tokens = tokens.to(self._execution_device, self.denoiser.dtype)
         tokens, parts = without_parts(adapter, tokens)
         groups = tokens.shape[1] // adapter.sizes["tokens"]
         people = groups if references is None else len(references)
@@ -321,12 +184,23 @@ class IdentityPipeline(DiffusionPipeline):
         encoded = super().encode_prompt(*arguments, **keywords)  # type: ignore[misc]
         return encoded if self._fusion is None else (*self._fusion.texts(*encoded[:2]), *encoded[2:])
 
-    def _latent_size(self, height: int | None, width: int | None) -> tuple[int, int]:
+    def _prepared(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of the base pipeline as it takes them."""
+        return arguments
+
+    def _guided(self, arguments: dict[str, Any]) -> bool:
+        """Return whether the call has classifier-free guidance."""
+        # Only whether the scale is above 1 matters, and the default scales of all base pipelines are.
+        return arguments.get("guidance_scale", 7.5) > 1 and self.unet.config.time_cond_proj_dim is None
+
+    def _default_latent(self) -> tuple[int, int]:
         size = self.unet.config.sample_size
-        rows, columns = (size, size) if isinstance(size, int) else size
+        return (size, size) if isinstance(size, int) else size
+
+    def _latent_size(self, height: int | None, width: int | None) -> tuple[int, int]:
         if height and width:
-            rows, columns = height // self.vae_scale_factor, width // self.vae_scale_factor
-        return rows, columns
+            return height // self.vae_scale_factor, width // self.vae_scale_factor
+        return self._default_latent()
 
     def _run(
         self,
@@ -339,7 +213,8 @@ class IdentityPipeline(DiffusionPipeline):
         arguments = dict(arguments)
         return_dict = arguments.pop("return_dict", True)
         if state is not None:
-            arguments["cross_attention_kwargs"] = {**(arguments.get("cross_attention_kwargs") or {}), "identity": state}
+            given = arguments.get(self.attention_kwargs) or {}
+            arguments[self.attention_kwargs] = {**given, "identity": state}
             callback = arguments.get("callback_on_step_end")
             if isinstance(callback, PipelineCallback | MultiPipelineCallbacks):
                 arguments["callback_on_step_end_tensor_inputs"] = callback.tensor_inputs
@@ -362,6 +237,14 @@ class IdentityPipeline(DiffusionPipeline):
         images, *flagged = super().__call__(prompt, return_dict=False, **arguments)
         return images, flagged[0] if flagged else None
 
+    def _decoded(self, latents: Tensor, generator: Any) -> Tensor:
+        """Return the pixels (B, 3, H, W) of latents, in the precision of the autoencoder.
+
+        The parents decode in that of the UNet, or change the autoencoder's for a while, where other calls use it.
+        """
+        latents = unscale_latents(self.vae, latents.to(self.vae.dtype))
+        return self.vae.decode(latents, return_dict=False, generator=generator)[0]
+
     def _output(self, images: Any, flagged: Any, gates: np.ndarray | None, return_dict: bool) -> Any:
         raise NotImplementedError
 
@@ -382,15 +265,6 @@ class IdentityPipeline(DiffusionPipeline):
         if self.conventions.clip_pixels == "openai":
             return CropTransform.openai(int(self.image_encoder.config.image_size))
         return CropTransform.from_config(processor.to_dict(), "crop_processor")
-
-    def _require_weights(self) -> None:
-        if self.unet.device.type == "meta":
-            raise ValueError("an adapter cannot be attached under sequential CPU offload: load it first, then offload")
-
-    def _require_adapter(self) -> Adapter:
-        if self.adapter is None:
-            raise ValueError("no adapter: load_adapter(folder) first")
-        return self.adapter
 
 
 def _for_both_halves(value: Any, name: str) -> Any:

@@ -159,9 +159,9 @@ def check_scale(scale: Any, people: int, prompts: int, copies: int) -> Any:
     return given if given.ndim == 1 else for_pictures(given, prompts, copies, "identity_scale")
 
 
-def check_size(height: int | None, width: int | None) -> None:
-    """Raise ValueError, naming the nearest valid sizes, for a size in pixels that is not a positive multiple of 8."""
+def check_size(height: int | None, width: int | None, step: int = 8) -> None:
+    """Raise ValueError, naming the nearest valid sizes, for a size in pixels that is no positive multiple of `step`."""
     for name, value in (("height", height), ("width", width)):
-        if value is not None and (value <= 0 or value % 8):
-            below = max(8, value // 8 * 8)
-            raise ValueError(f"{name} {value}: expected a multiple of 8, for example {below} or {below + 8}")
+        if value is not None and (value <= 0 or value % step):
+            below = max(step, value // step * step)
+            raise ValueError(f"{name} {value}: expected a multiple of {step}, for example {below} or {below + step}")

@@ -1,4 +1,7 @@
-"""The pipelines of the method: DynamicIDPipeline on Stable Diffusion 1.x and 2.x, DynamicIDXLPipeline on XL."""
+"""The pipelines of the method: DynamicIDPipeline on Stable Diffusion 1.x and 2.x, DynamicIDXLPipeline on XL.
+
+That of FLUX.1 is in flux_pipeline.py.
+"""
 
 from __future__ import annotations
 
@@ -11,36 +14,21 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.pipelines.stable_diffusion import StableDiffusionPipelineOutput
 from diffusers.pipelines.stable_diffusion_xl import StableDiffusionXLPipelineOutput
 
-from model.inference.gate_maps import heat_map
+from model.inference.flux_pipeline import DynamicIDFluxPipeline
+from model.inference.gate_maps import WithGateMaps
 from model.inference.identity_pipeline import IdentityPipeline
-from model.network.base import Base, class_in, has_two_text_encoders, read_index, unscale_latents
+from model.network.base import FLUX, SDXL, Base, class_in, family_of, read_index
+from model.network.latents import unscale_latents
 from model.network.text_encoding import TextEncoder
 
 
 @dataclass
-class _GateMaps:
-    """The common part of both outputs: `gate_maps` (B, h, w) of the latent's size, or None if not requested.
-
-    A gate map, float32 in [0, 1], is the mean of the gates (before any boost) over all cross-attentions and denoising
-    steps.
-    """
-
-    gate_maps: np.ndarray | None = None
-
-    def heat_maps(self, opacity: float = 0.6) -> list[Any]:
-        """Return the pictures (PIL) with their gate maps as overlays; raise ValueError without gate maps."""
-        if self.gate_maps is None:
-            raise ValueError("no gate maps: call the pipeline with return_gate_maps=True")
-        return [heat_map(image, gate, opacity) for image, gate in zip(self.images, self.gate_maps, strict=True)]  # type: ignore[attr-defined]
-
-
-@dataclass
-class DynamicIDPipelineOutput(_GateMaps, StableDiffusionPipelineOutput):
+class DynamicIDPipelineOutput(WithGateMaps, StableDiffusionPipelineOutput):
     """`images` and `nsfw_content_detected` as in the parent, `gate_maps` and `heat_maps()`."""
 
 
 @dataclass
-class DynamicIDXLPipelineOutput(_GateMaps, StableDiffusionXLPipelineOutput):
+class DynamicIDXLPipelineOutput(WithGateMaps, StableDiffusionXLPipelineOutput):
     """`images` as in the parent, `gate_maps` and `heat_maps()`."""
 
 
@@ -79,7 +67,7 @@ class DynamicIDPipeline(IdentityPipeline, StableDiffusionPipeline):
     def _parts(cls, base: Base) -> dict[str, Any]:
         checker, extractor = _safety(base)
         return {
-            **_common_parts(base),
+            **super()._parts(base),
             "safety_checker": checker,
             "feature_extractor": extractor,
             "requires_safety_checker": checker is not None,
@@ -109,7 +97,7 @@ class DynamicIDPipeline(IdentityPipeline, StableDiffusionPipeline):
 class DynamicIDXLPipeline(IdentityPipeline, StableDiffusionXLPipeline):
     """Render given people with Stable Diffusion XL (see IdentityPipeline)."""
 
-    two_text_encoders = True
+    family = SDXL
     _optional_components: ClassVar[list[str]] = [*StableDiffusionXLPipeline._optional_components, "crop_processor"]
 
     def __init__(  # noqa: PLR0917
@@ -146,7 +134,7 @@ class DynamicIDXLPipeline(IdentityPipeline, StableDiffusionXLPipeline):
     def _parts(cls, base: Base) -> dict[str, Any]:
         index = read_index(base.pipeline_folder)
         return {
-            **_common_parts(base),
+            **super()._parts(base),
             "text_encoder_2": base.text_encoder_2,
             "tokenizer_2": base.tokenizer_2,
             "force_zeros_for_empty_prompt": index.get("force_zeros_for_empty_prompt", True),
@@ -162,22 +150,8 @@ class DynamicIDXLPipeline(IdentityPipeline, StableDiffusionXLPipeline):
 
 
 def pipeline_class(folder: Path) -> type[IdentityPipeline]:
-    """Return the pipeline class for a Stable Diffusion folder; raise ValueError as `read_index` does."""
-    return DynamicIDXLPipeline if has_two_text_encoders(folder) else DynamicIDPipeline
-
-
-def _common_parts(base: Base) -> dict[str, Any]:
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-
-    return {
-        "vae": base.vae,
-        "text_encoder": base.text_encoder,
-        "tokenizer": base.tokenizer,
-        "unet": base.unet,
-        "scheduler": base.scheduler,
-        "image_encoder": base.image_encoder,
-        "crop_processor": CLIPImageProcessorPil(**base.crop_transform.config()),
-    }
+    """Return the pipeline class for the folder of a base; raise ValueError as `read_index` does."""
+    return {SDXL: DynamicIDXLPipeline, FLUX: DynamicIDFluxPipeline}.get(family_of(folder), DynamicIDPipeline)
 
 
 def _safety(base: Base) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""The frozen base models of an adapter: a Stable Diffusion folder (1.x, 2.x, XL) and a CLIP image encoder.
+"""The frozen base models of an adapter: a folder of Stable Diffusion (1.x, 2.x, XL) or FLUX.1, a CLIP image encoder.
 
 Models are read from disk only, never from a model hub; the error for an incomplete folder names the missing files.
 """
@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,10 +18,17 @@ from torch import Tensor
 from model.formats import read_object
 from model.network.crop_transform import CropTransform
 from model.network.identity_state import IdentityState
+from model.network.latents import encode_pixels, unscale_latents
 from model.network.text_encoding import TextEncoder, TextStates, encode_text
 
 _PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
 _SECOND_TEXT = ("text_encoder_2", "tokenizer_2")
+SD, SDXL, FLUX = "sd", "sdxl", "flux"
+FAMILIES = {
+    SD: "Stable Diffusion 1.x or 2.x, with one text encoder",
+    SDXL: "Stable Diffusion XL, with two text encoders",
+    FLUX: "FLUX.1, with a transformer",
+}
 # The fingerprint covers files with these suffixes, except the safety checker's, on which no adapter depends.
 _FINGERPRINTED = (".safetensors", ".bin")
 _COPY_AGAIN = "copy the model again"
@@ -45,7 +52,7 @@ class Base:
     """
 
     vae: Any
-    unet: Any
+    denoiser: Any
     text_encoder: Any
     tokenizer: Any
     scheduler: Any
@@ -57,6 +64,17 @@ class Base:
     tokenizer_2: Any = None
     hair: bool = False
     zero_empty_text: bool = False
+    flow_matching: ClassVar[bool] = False
+
+    @property
+    def family(self) -> str:
+        """One of FAMILIES."""
+        return SD if self.text_encoder_2 is None else SDXL
+
+    @property
+    def unet(self) -> Any:
+        """The denoiser of a base of Stable Diffusion."""
+        return self.denoiser
 
     @property
     def texts(self) -> tuple[TextEncoder, ...]:
@@ -66,13 +84,13 @@ class Base:
 
     @property
     def device(self) -> torch.device:
-        """The device of the UNet."""
-        return self.unet.device
+        """The device of the denoiser."""
+        return self.denoiser.device
 
     @property
     def dtype(self) -> torch.dtype:
         """The precision of the weights."""
-        return self.unet.dtype
+        return self.denoiser.dtype
 
     @property
     def resolution(self) -> int:
@@ -88,6 +106,25 @@ class Base:
     def pooled_width(self) -> int:
         """The width of the pooled text that the UNet reads beside the states; 0 where it reads none."""
         return int(self.text_encoder_2.config.projection_dim) if self.unet.config.addition_embed_type else 0
+
+    @property
+    def text_shape(self) -> tuple[int, int]:
+        """Length and width of the text states."""
+        width = sum(int(model.config.hidden_size) for _, model in self.texts)
+        return int(self.tokenizer.model_max_length), width
+
+    @property
+    def text_networks(self) -> tuple[str, ...]:
+        """The folders of tokenizers and text models."""
+        return ("text_encoder", "tokenizer", *(_SECOND_TEXT if self.tokenizer_2 else ()))
+
+    def check_resolution(self, side: int, origin: str) -> None:
+        """Raise ValueError unless the base makes pictures of `side` pixels; `origin` names it."""
+        if side != self.resolution:
+            raise ValueError(
+                f"base.resolution {side}: the UNet of {origin} makes pictures of {self.resolution} px; set "
+                "base.resolution to that"
+            )
 
     @property
     def crop_size(self) -> int:
@@ -162,36 +199,37 @@ def load_base(
 ) -> Base:
     """Load the base models from two folders and freeze them.
 
-    `pipeline` has the diffusers layout of Stable Diffusion 1.x, 2.x or XL; `image_encoder` contains a CLIP vision model
-    and its preprocessor_config.json; `dtype` may be a name ("float16"). Raise ValueError, naming it, if a folder or
-    file is missing or unreadable, and for a pipeline without a UNet2DConditionModel.
+    `pipeline` has the diffusers layout of Stable Diffusion 1.x, 2.x or XL, or of FLUX.1; `image_encoder` contains a
+    CLIP vision model and its preprocessor_config.json; `dtype` may be a name ("float16"). Raise ValueError, naming it,
+    if a folder or file is missing or unreadable, and for a pipeline with another denoiser.
     """
-    import diffusers
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
 
     if isinstance(dtype, str):
         dtype = getattr(torch, dtype)
     pipeline, image_encoder = Path(pipeline), Path(image_encoder)
-    two_text_encoders = has_two_text_encoders(pipeline)
-    second = _SECOND_TEXT if two_text_encoders else ()
-    _require(pipeline, "a Stable Diffusion model in diffusers layout", *_PARTS, *second)
-    for part in (*_PARTS[:3], *second[:1]):
-        _require(pipeline / part, f"the {part} of a Stable Diffusion model", "config.json")
-    _require(pipeline / "scheduler", "a scheduler of diffusers", "scheduler_config.json")
-    _require(image_encoder, "a CLIP image encoder", "config.json", "preprocessor_config.json")
-    settings = pipeline / "scheduler" / "scheduler_config.json"
-    named = read_object(settings, _COPY_AGAIN).get("_class_name")
-    scheduler_class = getattr(diffusers, named, None) if isinstance(named, str) else None
-    if not (isinstance(scheduler_class, type) and issubclass(scheduler_class, diffusers.SchedulerMixin)):
-        raise ValueError(f"{settings}: _class_name {str(named)[:80]!r}; expected a scheduler of diffusers")
+    if (family := family_of(pipeline)) == FLUX:
+        from model.network.transformer_base import load_transformer_base
 
+        return load_transformer_base(pipeline, image_encoder, dtype, device)
+    two_text_encoders = family == SDXL
+    second = _SECOND_TEXT if two_text_encoders else ()
+    require_files(pipeline, "a Stable Diffusion model in diffusers layout", *_PARTS, *second)
+    for part in (*_PARTS[:3], *second[:1]):
+        require_files(pipeline / part, f"the {part} of a Stable Diffusion model", "config.json")
+    require_files(image_encoder, "a CLIP image encoder", "config.json", "preprocessor_config.json")
+    scheduler = load_scheduler(pipeline / "scheduler")
     models = [
         load_autoencoder(pipeline / "vae", dtype=dtype),
-        _load(UNet2DConditionModel, pipeline / "unet", torch_dtype=dtype),
-        _load(CLIPTextModel, pipeline / "text_encoder", dtype=dtype),
-        _load(CLIPVisionModelWithProjection, image_encoder, dtype=dtype),
-        *([_load(CLIPTextModelWithProjection, pipeline / "text_encoder_2", dtype=dtype)] if two_text_encoders else []),
+        load_network(UNet2DConditionModel, pipeline / "unet", torch_dtype=dtype),
+        load_network(CLIPTextModel, pipeline / "text_encoder", dtype=dtype),
+        load_network(CLIPVisionModelWithProjection, image_encoder, dtype=dtype),
+        *(
+            [load_network(CLIPTextModelWithProjection, pipeline / "text_encoder_2", dtype=dtype)]
+            if two_text_encoders
+            else []
+        ),
     ]
     vae, unet, text_encoder, vision, *others = (model.to(device).eval().requires_grad_(False) for model in models)
     added, expected = unet.config.addition_embed_type, "text_time" if two_text_encoders else None
@@ -202,38 +240,41 @@ def load_base(
         )
     return Base(
         vae=vae,
-        unet=unet,
+        denoiser=unet,
         text_encoder=text_encoder,
-        tokenizer=_load(CLIPTokenizer, pipeline / "tokenizer"),
-        scheduler=_load(scheduler_class, pipeline / "scheduler"),
+        tokenizer=load_network(CLIPTokenizer, pipeline / "tokenizer"),
+        scheduler=scheduler,
         image_encoder=vision,
         crop_transform=CropTransform.from_folder(image_encoder),
         pipeline_folder=pipeline,
         image_encoder_folder=image_encoder,
         text_encoder_2=others[0] if two_text_encoders else None,
-        tokenizer_2=_load(CLIPTokenizer, pipeline / "tokenizer_2") if two_text_encoders else None,
+        tokenizer_2=load_network(CLIPTokenizer, pipeline / "tokenizer_2") if two_text_encoders else None,
         zero_empty_text=two_text_encoders and bool(read_index(pipeline).get("force_zeros_for_empty_prompt", True)),
     )
 
 
 def read_index(pipeline: Path) -> dict[str, Any]:
-    """Return model_index.json of a diffusers folder; raise ValueError if missing or without a UNet2DConditionModel."""
+    """Return model_index.json of a diffusers folder; raise ValueError if missing or of a base of another family."""
     pipeline = Path(pipeline)
-    _require(pipeline, "a Stable Diffusion model in diffusers layout", "model_index.json")
+    require_files(pipeline, "a Stable Diffusion model in diffusers layout", "model_index.json")
     index = read_object(pipeline / "model_index.json", _COPY_AGAIN)
     found = class_in(index, "unet")
-    if found != "UNet2DConditionModel":
+    if found != "UNet2DConditionModel" and class_in(index, "transformer") != "FluxTransformer2DModel":
         denoiser = found or class_in(index, "transformer") or class_in(index, "prior") or "no denoiser"
         raise ValueError(
             f"{pipeline}: a {str(index.get('_class_name'))[:80]} with {denoiser[:80]}; expected a UNet2DConditionModel:"
-            " give a base of Stable Diffusion 1.x, 2.x or XL"
+            " give a base of Stable Diffusion 1.x, 2.x or XL, or of FLUX.1 (FluxTransformer2DModel)"
         )
     return index
 
 
-def has_two_text_encoders(pipeline: Path) -> bool:
-    """Return whether the folder has two text encoders (Stable Diffusion XL); raise ValueError as `read_index` does."""
-    return class_in(read_index(pipeline), "text_encoder_2") is not None
+def family_of(pipeline: Path) -> str:
+    """Return which of FAMILIES the base in a folder belongs to; raise ValueError as `read_index` does."""
+    index = read_index(pipeline)
+    if class_in(index, "unet") is None:
+        return FLUX
+    return SD if class_in(index, "text_encoder_2") is None else SDXL
 
 
 def class_in(index: Mapping[str, Any], part: str) -> str | None:
@@ -246,12 +287,28 @@ def load_autoencoder(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     """Load an AutoencoderKL or, where config.json names it, an AutoencoderTiny; raise ValueError for other files."""
     from diffusers import AutoencoderKL, AutoencoderTiny
 
-    _require(folder, "an autoencoder of Stable Diffusion", "config.json")
+    require_files(folder, "an autoencoder of Stable Diffusion", "config.json")
     named = read_object(folder / "config.json", _COPY_AGAIN).get("_class_name")
-    return _load(AutoencoderTiny if named == AutoencoderTiny.__name__ else AutoencoderKL, folder, torch_dtype=dtype)
+    return load_network(
+        AutoencoderTiny if named == AutoencoderTiny.__name__ else AutoencoderKL, folder, torch_dtype=dtype
+    )
 
 
-def _load(kind: Any, folder: Path, **options: Any) -> Any:
+def load_scheduler(folder: Path) -> Any:
+    """Load the scheduler that scheduler_config.json names; raise ValueError where it names none of diffusers."""
+    import diffusers
+
+    require_files(folder, "a scheduler of diffusers", "scheduler_config.json")
+    settings = folder / "scheduler_config.json"
+    named = read_object(settings, _COPY_AGAIN).get("_class_name")
+    kind = getattr(diffusers, named, None) if isinstance(named, str) else None
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
+        raise ValueError(f"{settings}: _class_name {str(named)[:80]!r}; expected a scheduler of diffusers")
+    return load_network(kind, folder)
+
+
+def load_network(kind: Any, folder: Path, **options: Any) -> Any:
+    """Load a network or tokenizer of a class `kind` from disk; raise ValueError, naming the folder, if it is none."""
     from transformers.utils import logging
 
     bars = logging.is_progress_bar_enabled()
@@ -266,7 +323,8 @@ def _load(kind: Any, folder: Path, **options: Any) -> Any:
             logging.enable_progress_bar()
 
 
-def _require(folder: Path, what: str, *names: str) -> None:
+def require_files(folder: Path, what: str, *names: str) -> None:
+    """Raise ValueError, naming `what` is expected, unless `folder` has files or folders of all `names`."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; expected {what}")
     missing = [name for name in names if not (folder / name).exists()]
@@ -321,35 +379,3 @@ def empty_states(image_encoder: Any, device: torch.device | None = None) -> Tens
     side, where = image_encoder.config.image_size, image_encoder.device if device is None else device
     picture = torch.zeros(1, 3, side, side, dtype=image_encoder.dtype, device=where)
     return image_encoder(picture, output_hidden_states=True).hidden_states[-2].float()
-
-
-def encode_pixels(vae: Any, pixels: Tensor) -> Tensor:
-    """Return scaled latents (B, C, h, w) of pixels (B, 3, H, W) in −1 … 1.
-
-    They are the mode of the posterior; an AutoencoderTiny has none, and computes them directly.
-    """
-    encoded = vae.encode(pixels)
-    latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
-    return scale_latents(vae, latents)
-
-
-def scale_latents(vae: Any, latents: Tensor) -> Tensor:
-    """Normalise the autoencoder's latents by mean, spread and scaling factor, as the UNet takes them."""
-    shift, spread = _statistics(vae, latents)
-    return (latents - shift) * (vae.config.scaling_factor / spread)
-
-
-def unscale_latents(vae: Any, latents: Tensor) -> Tensor:
-    """Undo `scale_latents`."""
-    shift, spread = _statistics(vae, latents)
-    if isinstance(spread, Tensor):
-        return latents * (spread / vae.config.scaling_factor) + shift
-    return latents / vae.config.scaling_factor + shift
-
-
-def _statistics(vae: Any, latents: Tensor) -> tuple[Tensor | float, Tensor | float]:
-    """Return mean and spread per latent channel if the autoencoder has them, else its shift factor and 1."""
-    mean, spread = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
-    if mean is not None and spread is not None:
-        return tuple(torch.tensor(x).view(1, -1, 1, 1).to(latents) for x in (mean, spread))  # type: ignore[return-value]
-    return getattr(vae.config, "shift_factor", None) or 0.0, 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -132,6 +132,10 @@ class IdentityState:
             )
             self._regions["shares", tokens] = cached
         return cached
+
+    def with_tokens(self, tokens: Tensor) -> IdentityState:
+        """Return a state of other tokens of the same shape, with a cache of its own, that reports no gates."""
+        return replace(self, tokens=tokens, maps=None, cache=None if self.cache is None else {})
 
     @property
     def identity_off(self) -> bool:

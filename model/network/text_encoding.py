@@ -78,6 +78,28 @@ def encode_text(
 
 
 @tokenizing
+def encode_joint_text(
+    clip: TextEncoder, second: TextEncoder | None, prompts: Sequence[str], device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the states (B, T, D) for the joint attention of FLUX.1, and CLIP's pooled text (B, P).
+
+    The states are those of the T5 encoder `second`, without a mask, of at most 512 tokens; without it, CLIP's.
+    """
+    states, pooled = encode_text((clip,), prompts, device)
+    if second is None:
+        return states, pooled
+    tokenizer, model = second
+    length = joint_text_length(tokenizer)
+    inputs = tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    return model(inputs.input_ids.to(model.device if device is None else device))[0], pooled
+
+
+def joint_text_length(tokenizer: Any) -> int:
+    """Return how many tokens of a text the joint attention of FLUX.1 reads."""
+    return min(int(tokenizer.model_max_length), 512)
+
+
+@tokenizing
 def cut_text(tokenizer: Any, prompt: str) -> str:
     """Return the end of `prompt` that `encode_text` cuts off; "" where it is short enough."""
     # The last token of a text that fits is the mark of its end.

@@ -194,10 +194,8 @@ class RecordEncoder:
 
     def texts(self, base: Base, prompts: Sequence[str]) -> TextRecords:
         """Return states (77, D) and pooled texts of distinct prompts, as the base takes them."""
-        networks = ("text_encoder", "tokenizer", *(("text_encoder_2", "tokenizer_2") if base.tokenizer_2 else ()))
-        parts = [folder_digest(base.pipeline_folder / name) for name in networks]
-        shape = (int(base.tokenizer.model_max_length), sum(int(model.config.hidden_size) for _, model in base.texts))
-        pooled = base.pooled_width
+        parts = [folder_digest(base.pipeline_folder / name) for name in base.text_networks]
+        shape, pooled = base.text_shape, base.pooled_width
 
         def encode(texts: list[str]) -> Tensor:
             found = base.text_states(texts).to("cpu", torch.float32)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from model.face.recogniser_file import recogniser_of
-from model.network.base import unscale_latents
+from model.network.latents import unscale_latents
 from model.training.alignment import aligned_faces, alignment, normalised_keypoints
 from model.training.recognition_network import RecognitionNetwork
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from model.network.adapter import Adapter
-from model.network.base import Base, unscale_latents
+from model.network.base import Base
+from model.network.latents import unscale_latents
 from model.network.text_encoding import TextStates
 from model.training.losses import prediction
 from model.training.photos import Photos

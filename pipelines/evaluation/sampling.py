@@ -152,7 +152,7 @@ def decoded_again(vae: Any, images: Sequence[np.ndarray], side: int, batch: int)
     import cv2
     import torch
 
-    from model.network.base import encode_pixels, unscale_latents
+    from model.network.latents import encode_pixels, unscale_latents
 
     restored: list[np.ndarray] = []
     for start in range(0, len(images), batch):

@@ -12,7 +12,8 @@ import torch
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from model.foundation.random_models import RandomModels
-from model.network.base import Base, fingerprint, load_base, scale_latents, unscale_latents
+from model.network.base import Base, fingerprint, load_base
+from model.network.latents import scale_latents, unscale_latents
 
 
 def smooth_pictures(count: int, height: int, width: int) -> np.ndarray:

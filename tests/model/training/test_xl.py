@@ -109,15 +109,15 @@ def test_inside_a_box_nobody_else_is_attended_to(base: Base, make_adapter: Calla
     assert torch.equal(base.predict(latents, steps, text, off), plain)
     weights: list[torch.Tensor] = []
     for processor in adapter.processors:
-        if hasattr(processor, "_identity"):
-            inner = processor._identity
+        if hasattr(processor, "_branch"):
+            inner = processor._branch
 
             def note(*given: Any, inner: Any = inner) -> Any:
                 found = inner(*given)
                 weights.append(found[0].unflatten(-1, (-1, 2, 4)))
                 return found
 
-            processor._identity = note
+            processor._branch = note
     boxes = [[0.0, 0.0, 1.0, 0.5], [0.0, 0.5, 1.0, 1.0]]
     base.predict(latents, steps, text, IdentityState(tokens, boxes=boxes, height=16, width=16, gate=False))
     assert weights
