@@ -99,7 +99,7 @@ def draw(pipe: Any, params: Params, people: Sequence[Any], texts: Sequence[str |
 
     settings, images = params.evaluate, []
     side = picture_size(params.base.resolution, 1, None)[0]
-    shape = (pipe.unet.config.in_channels, side // pipe.vae_scale_factor, side // pipe.vae_scale_factor)
+    shape = (pipe.vae.config.latent_channels, side // pipe.vae_scale_factor, side // pipe.vae_scale_factor)
     for start in range(0, len(people), settings.batch_size):
         part = slice(start, start + settings.batch_size)
         noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in noises[part]]

@@ -26,7 +26,7 @@ from model.training.cache import text_keys
 from model.training.encode import RecordEncoder
 from model.training.optimisation import adamw
 from model.training.photos import PhotoContent, Photos
-from model.training.runtime import offload_all_but_unet
+from model.training.runtime import offload_all_but_denoiser
 from model.training.seeded_draws import generator, positions, stratified_steps
 from pipelines.core.params import load_params
 from pipelines.core.sections.training import TrainAnchoring
@@ -103,7 +103,7 @@ class Trainer:
     def release_unused(self, mode: Mode) -> None:
         """Remove from memory what a training in `mode` does not need."""
         if mode.cached:
-            offload_all_but_unet(self.base, gradient_checkpointing=mode.checkpointing)
+            offload_all_but_denoiser(self.base, gradient_checkpointing=mode.checkpointing)
 
     def step(self, mode: Mode) -> Tensor:
         """Make a batch, as the stage does, take one optimiser step, and return the loss."""

@@ -50,7 +50,7 @@ class Conventions(BaseModel):
     boost_one_person: bool
     # Read where a request has none.
     negative_prompt: str
-    sampler: Literal["ddim", "dpm"] | None
+    sampler: Literal["ddim", "dpm", "euler"] | None
     steps: int | None
     guidance: float | None
     guidance_rescale: float | None

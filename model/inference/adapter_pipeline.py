@@ -22,6 +22,7 @@ class AdapterPipeline(DiffusionPipeline):
 
     adapter: Adapter | None = None
     family: ClassVar[str] = SD
+    flow_matching: ClassVar[bool] = False
     attention_kwargs: ClassVar[str] = "cross_attention_kwargs"
     # Whether one call of the denoiser computes both sides of classifier-free guidance.
     batched_guidance: ClassVar[bool] = True

@@ -17,7 +17,7 @@ from model.inference.identity_pipeline import IdentityPipeline
 from model.network.base import FLUX, Base
 from model.network.identity_state import IdentityState
 from model.network.joint_attention import PATCH
-from model.network.text_encoding import encode_joint_text, joint_text_length, tokenizing
+from model.network.text_encoding import cut_text, encode_joint_text, joint_text_length, tokenizing
 from model.network.transformer_base import pack_latents, unpack_latents
 
 
@@ -64,6 +64,7 @@ class DynamicIDFluxPipeline(IdentityPipeline, FluxPipeline):
 
     transformer: Any
     family = FLUX
+    flow_matching = True
     attention_kwargs = "joint_attention_kwargs"
     batched_guidance = False
     do_classifier_free_guidance = False
@@ -133,6 +134,10 @@ class DynamicIDFluxPipeline(IdentityPipeline, FluxPipeline):
 
     def _default_latent(self) -> tuple[int, int]:
         return self.default_sample_size, self.default_sample_size
+
+    def cut_from(self, prompt: str) -> str:
+        """Return the end of `prompt` that the text states do not have; "" for none. The pooled text is of 77 tokens."""
+        return cut_text(self.tokenizer_2 or self.tokenizer, prompt)
 
     @tokenizing
     def encode_prompt(  # noqa: PLR0917

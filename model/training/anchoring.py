@@ -36,13 +36,14 @@ from model.training.losses import (
     snr_weights,
     weighted_mse,
 )
+from model.training.noise_schedule import noise_schedule_of, timesteps_of
 from model.training.optimisation import adamw
 from model.training.parts import PartRecords, part_records
 from model.training.photos import Photos
 from model.training.projection import pretrain_projection
 from model.training.recognition_network import RecognitionNetwork
 from model.training.records import FaceRecords, Records, TextRecords
-from model.training.runtime import Batch, offload_all_but_unet
+from model.training.runtime import Batch, offload_all_but_denoiser
 from model.training.samples import SampleGrid, some_of
 from model.training.seeded_draws import decayed_shift, generator, normal, positions, share_of, stratified_steps
 from model.training.settings import AnchoringSettings
@@ -157,7 +158,7 @@ def make_batch(
 
 
 class AnchoringModel(nn.Module):
-    """The trainable parts; the frozen UNet is not registered, so that no checkpoint contains it.
+    """The trainable parts; the frozen base is not registered, so that no checkpoint contains it.
 
     `empty`: CLIP states of no picture, for a method whose null tokens are not learned (see base.empty_states).
     """
@@ -171,8 +172,6 @@ class AnchoringModel(nn.Module):
         empty: Tensor | None = None,
     ) -> None:
         super().__init__()
-        from diffusers import DDPMScheduler
-
         self.face_encoder = adapter.face_encoder
         if adapter.method.learned_null:
             self.null_tokens = adapter.null_tokens
@@ -181,10 +180,9 @@ class AnchoringModel(nn.Module):
         self.facial_encoder = adapter.facial_encoder
         self.located: frozenset[int] = frozenset()
         if adapter.method.facial_parts and settings.facial_parts.localisation_weight:
-            names = dict(zip(base.unet.attn_processors, adapter.processors, strict=True))
+            names = dict(zip(base.denoiser.attn_processors, adapter.processors, strict=True))
             self.located = layers_of(names, settings.facial_parts.localisation_form)
-        scheduler = DDPMScheduler.from_config(base.scheduler.config)
-        self.frozen = (adapter, base, scheduler)
+        self.frozen = (adapter, base, noise_schedule_of(base))
         self.settings = settings
         self.identity_loss = None
         if recogniser is not None and settings.identity.weight:
@@ -232,7 +230,7 @@ class AnchoringModel(nn.Module):
         if self.facial_encoder is not None:
             text = replace(text, states=self.facial_encoder(text.states, batch.part_states, batch.places))
         noised = scheduler.add_noise(batch.latents, batch.noise, batch.steps)
-        return noised, prediction(base, noised, batch.steps, text, tokens, text_maps=maps)
+        return noised, prediction(base, noised, timesteps_of(scheduler, batch.steps), text, tokens, text_maps=maps)
 
     def _tokens(self, adapter: Adapter, batch: AnchoringBatch) -> Tensor:
         """Return the identity tokens of a batch, those of no identity where it was dropped."""
@@ -284,10 +282,10 @@ def train_anchoring(
     set_seed(settings.seed)
     method = method_named(settings.method, "train_anchoring")
     sizes = sizes_for(method, settings.sizes) | settings.facial_parts.sizes()
-    adapter = Adapter.create(base.unet, base.image_encoder, sizes, settings.gate_threshold, method)
+    adapter = Adapter.create(base.denoiser, base.image_encoder, sizes, settings.gate_threshold, method)
     adapter.conventions = OURS.with_values({"hair": base.hair})
     if start is not None:
-        trained = Adapter.load(start, base.unet)
+        trained = Adapter.load(start, base.denoiser)
         trained.check_trained_with(hair=base.hair, origin=start)
         initialise_from(adapter, trained, start)
     adapter.to(accelerator.device).train()
@@ -300,11 +298,11 @@ def train_anchoring(
             seed=settings.seed,
             accelerator=accelerator,
         )
-    adapter.attach(base.unet)
+    adapter.attach(base.denoiser)
     encoded = method.image_states and not method.learned_null
     empty = empty_states(base.image_encoder) if encoded else None
     needed = training.networks | probing.networks
-    offload_all_but_unet(base, gradient_checkpointing=settings.gradient_checkpointing, needed=needed)
+    offload_all_but_denoiser(base, gradient_checkpointing=settings.gradient_checkpointing, needed=needed)
     model = AnchoringModel(adapter, base, settings, recogniser, empty)
     total = int(base.scheduler.config.num_train_timesteps)
     drops = (settings.drop_text, settings.drop_identity, settings.drop_both)
@@ -336,7 +334,7 @@ def train_anchoring(
         samples=_samples(base, model, probing) if settings.samples_every else None,
     )
     model.update_null_tokens()
-    adapter.detach(base.unet)
+    adapter.detach(base.denoiser)
     return adapter.eval(), curve
 
 
@@ -344,7 +342,7 @@ def _samples(base: Base, model: AnchoringModel, data: AnchoringData) -> SampleGr
     """Return the grid of photos and of what is drawn from their own tokens."""
     adapter: Adapter = model.frozen[0]
     people = [rows for rows in data.photos.by_person() if len(rows)] or list(np.arange(len(data.photos))[:, None])
-    rows, device = some_of(people), base.unet.device
+    rows, device = some_of(people), base.device
     states = torch.zeros(len(rows), 0) if data.states is None else data.states.tensor(rows)
     faces = data.faces.embeddings(rows).to(device), states.to(device)
     prompts = data.photos.prompt[rows]

@@ -11,23 +11,24 @@ from model.network.base import Base
 from model.network.identity_state import IdentityState
 from model.network.text_encoding import TextStates
 from model.network.text_maps import TextMaps
+from model.training.noise_schedule import FLOW
 
 _MIN_SIGNAL = 0.05
 
 
 def noise_target(scheduler: Any, latents: Tensor, noise: Tensor, steps: Tensor) -> Tensor:
-    """Return what the UNet should predict, as `scheduler` defines it: noise, velocity or the latents themselves.
+    """Return what the base should predict, as `scheduler` defines it: noise, velocity or the latents themselves.
 
     `latents`, `noise` (B, C, h, w); `steps` (B,) int64. Raise ValueError for an unknown prediction type.
     """
     kind = scheduler.config.prediction_type
     if kind == "epsilon":
         return noise
-    if kind == "v_prediction":
+    if kind in ("v_prediction", FLOW):
         return scheduler.get_velocity(latents, noise, steps)
     if kind == "sample":
         return latents
-    raise ValueError(f"prediction type {kind!r} of the scheduler: expected epsilon, v_prediction or sample")
+    raise ValueError(f"prediction type {kind!r} of the scheduler: expected epsilon, v_prediction, sample or {FLOW}")
 
 
 def prediction(
@@ -43,9 +44,11 @@ def prediction(
 
 def clean_latents(scheduler: Any, noised: Tensor, predicted: Tensor, steps: Tensor) -> Tensor:
     """Return the clean latents (B, C, h, w) float32 that the prediction for `noised` at `steps` implies."""
-    signal = scheduler.alphas_cumprod.to(noised.device)[steps].float()[:, None, None, None]
     noised, predicted = noised.float(), predicted.float()
     kind = scheduler.config.prediction_type
+    if kind == FLOW:
+        return noised - scheduler.sigmas(steps) * predicted
+    signal = scheduler.alphas_cumprod.to(noised.device)[steps].float()[:, None, None, None]
     if kind == "epsilon":
         return (noised - (1 - signal).sqrt() * predicted) / signal.sqrt().clamp_min(1e-2)
     if kind == "v_prediction":
@@ -71,6 +74,9 @@ def snr_weights(scheduler: Any, steps: Tensor, gamma: float | None) -> Tensor:
     """
     if gamma is None:
         return torch.ones(len(steps), device=steps.device)
+    if scheduler.config.prediction_type == FLOW:
+        sigma = scheduler.sigmas(steps).flatten()
+        return ((1 - sigma) / sigma).square().clamp_max(gamma) * sigma.square()
     signal = scheduler.alphas_cumprod.to(steps.device)[steps].float()
     # Signal is 0 at the end of a schedule with zero terminal SNR, and 1 at the start of one that starts clean.
     snr = signal / (1 - signal).clamp_min(1e-8)

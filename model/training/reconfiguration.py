@@ -27,10 +27,11 @@ from model.training.encode import FORMATS, RecordEncoder, base_digest
 from model.training.loop import Run, run_loop
 from model.training.losses import prediction
 from model.training.motion import Motion, face_prompt_states, template_bank
+from model.training.noise_schedule import noise_schedule_of, timesteps_of
 from model.training.optimisation import adamw
 from model.training.photos import UNKNOWN, Photos
 from model.training.records import Records, Source, TextRecords
-from model.training.runtime import Batch, offload_all_but_unet
+from model.training.runtime import Batch, offload_all_but_denoiser
 from model.training.samples import SampleGrid, some_of
 from model.training.seeded_draws import generator, normal, positions, share_of, stratified_steps
 from model.training.settings import ReconfigurationSettings
@@ -179,11 +180,9 @@ class ReconfigurationModel(nn.Module):
 
     def __init__(self, adapter: Adapter, base: Base, settings: ReconfigurationSettings) -> None:
         super().__init__()
-        from diffusers import DDPMScheduler
-
         self.reconfigurator = adapter.reconfigurator
         self.landmark_encoder = adapter.landmark_encoder
-        self.frozen = (adapter, base, DDPMScheduler.from_config(base.scheduler.config))
+        self.frozen = (adapter, base, noise_schedule_of(base))
         self.settings = settings
 
     def forward(self, batch: ReconfigurationBatch, noised: NoiseTermBatch | None = None) -> dict[str, Tensor]:
@@ -203,14 +202,14 @@ class ReconfigurationModel(nn.Module):
         """Return the base's float32 prediction for `noised` with these identity tokens."""
         _, base, scheduler = self.frozen
         states = scheduler.add_noise(noised.latents, noised.noise, noised.steps)
-        return prediction(base, states, noised.steps, noised.text, tokens).float()
+        return prediction(base, states, timesteps_of(scheduler, noised.steps), noised.text, tokens).float()
 
 
 def _samples(base: Base, adapter: Adapter, data: ReconfigurationData) -> SampleGrid:
     """Return the grid of sources, of other photos of the same people, and of sources drawn with the motion of these."""
     several = [rows for rows in data.photos.by_person() if len(rows) > 1]
     sources, targets = some_of([rows[:1] for rows in several]), some_of(several, 1)
-    batch = make_batch(data, sources, targets[:, None], np.ones((len(sources), 1), bool)).to(base.unet.device)
+    batch = make_batch(data, sources, targets[:, None], np.ones((len(sources), 1), bool)).to(base.device)
     text, empty = data.texts(data.photos.prompt[targets]), base.text_states([""]).to("cpu", torch.float32)
     shown = [sources, targets]
     return SampleGrid(base, adapter, data.photos, shown, lambda: text, empty, lambda: batch.predict(adapter))
@@ -269,12 +268,12 @@ def train_reconfiguration(
     adapter.requires_grad_(False)
     adapter.add_reconfigurator(residual=settings.residual)
     if start is not None:
-        initialise_from(adapter, Adapter.load(start, base.unet), start)
+        initialise_from(adapter, Adapter.load(start, base.denoiser), start)
     adapter.templates = torch.from_numpy(training.motion.bank).to(device)
     adapter.eval()
-    adapter.attach(base.unet)
+    adapter.attach(base.denoiser)
     needed = training.networks | (set() if probing is None else probing.networks)
-    offload_all_but_unet(base, gradient_checkpointing=settings.gradient_checkpointing, needed=needed)
+    offload_all_but_denoiser(base, gradient_checkpointing=settings.gradient_checkpointing, needed=needed)
     model = ReconfigurationModel(adapter, base, settings)
     sampler = Sampler(
         training,
@@ -306,6 +305,6 @@ def train_reconfiguration(
         columns=("tokens", "noise"),
         samples=_samples(base, adapter, probing or training) if settings.samples_every else None,
     )
-    adapter.detach(base.unet)
+    adapter.detach(base.denoiser)
     adapter.eval()
     return curve, comparison() if probing is not None else {}

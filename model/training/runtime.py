@@ -57,8 +57,8 @@ def make_accelerator(mixed_precision: str, base_dtype: str, *, patience: float =
     return accelerator
 
 
-def offload_all_but_unet(base: Base, *, gradient_checkpointing: bool, needed: Container[str] = ()) -> None:
-    """Move all base models except the UNet to the CPU, and switch the UNet's gradient checkpointing on or off.
+def offload_all_but_denoiser(base: Base, *, gradient_checkpointing: bool, needed: Container[str] = ()) -> None:
+    """Move all base models except the denoiser to the CPU, and switch its gradient checkpointing on or off.
 
     Those that are `needed` stay: their outputs are not all in the caches. All take 1.8 GB of GPU memory (half
     precision, full size).
@@ -68,9 +68,9 @@ def offload_all_but_unet(base: Base, *, gradient_checkpointing: bool, needed: Co
         if network is not None and name not in needed:
             network.to("cpu")
     if gradient_checkpointing:
-        base.unet.enable_gradient_checkpointing()
+        base.denoiser.enable_gradient_checkpointing()
     else:
-        base.unet.disable_gradient_checkpointing()
+        base.denoiser.disable_gradient_checkpointing()
 
 
 _NO_ALGORITHM = re.compile(r"(\S+) does not have a deterministic implementation")

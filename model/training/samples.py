@@ -15,6 +15,7 @@ from model.network.base import Base
 from model.network.latents import unscale_latents
 from model.network.text_encoding import TextStates
 from model.training.losses import prediction
+from model.training.noise_schedule import sampler_of
 from model.training.photos import Photos
 
 _COLUMNS = 8
@@ -29,7 +30,7 @@ class SampleGrid:
 
     `shown` are positions in `photos`, row by row; `text()` returns the N prompts of the last row, `tokens()` the
     identity tokens (N, K, D), both by the weights of the moment; `empty` is no prompt, in one row. `adapter` is
-    attached to the UNet of `base`.
+    attached to the denoiser of `base`.
     """
 
     base: Base
@@ -45,7 +46,7 @@ class SampleGrid:
         """Return the grid, (rows · S, N · S, 3) uint8 RGB for pictures of S pixels."""
         training = self.adapter.training
         self.adapter.eval()
-        vae, device, before = self.base.vae, self.base.unet.device, self.base.vae.device
+        vae, device, before = self.base.vae, self.base.device, self.base.vae.device
         try:
             vae.to(device)
             pixels = vae.decode(unscale_latents(vae, self._latents(device).to(vae.dtype)), return_dict=False)[0]
@@ -57,13 +58,10 @@ class SampleGrid:
         return np.vstack([np.hstack(row) for row in rows])
 
     def _latents(self, device: torch.device) -> Tensor:
-        """Return latents drawn by DDIM with classifier-free guidance."""
-        from diffusers import DDIMScheduler
-
+        """Return latents drawn by DDIM, or Euler's method, with classifier-free guidance."""
         prompted, asked = self.text(), self.tokens()
         count = len(asked)
-        scheduler = DDIMScheduler.from_config(self.base.scheduler.config)
-        scheduler.set_timesteps(_STEPS, device=device)
+        scheduler = sampler_of(self.base, _STEPS, device)
         text = TextStates(
             torch.cat([self.empty.states.expand(count, -1, -1).to(device), prompted.states.to(device)]),
             torch.cat([self.empty.pooled.expand(count, -1).to(device), prompted.pooled.to(device)]),
@@ -74,9 +72,9 @@ class SampleGrid:
         noise = torch.randn(
             (count, self.base.vae.config.latent_channels, side, side), generator=torch.Generator().manual_seed(_SEED)
         )
-        latents = noise.to(device) * scheduler.init_noise_sigma
+        latents = noise.to(device)
         for step in scheduler.timesteps:
-            noised = scheduler.scale_model_input(torch.cat([latents, latents]), step)
+            noised = torch.cat([latents, latents])
             without, by_text = prediction(self.base, noised, step.expand(2 * count), text, tokens).float().chunk(2)
             latents = scheduler.step(without + _GUIDANCE * (by_text - without), step, latents).prev_sample
         return latents

@@ -203,7 +203,7 @@ def load_renderer(params: Params, adapter: Path) -> CellRenderer:
     if pipe.adapter.method.motion and not pipe.adapter.takes_face_prompts:
         raise UserError(f"{adapter}: this adapter has no IMR yet; run train_imr, which adds it")
     # Names with an underscore are of the folder and the library that wrote it.
-    configs = [getattr(pipe, name).config.items() for name in ("unet", "vae", "scheduler")]
+    configs = [part.config.items() for part in (pipe.denoiser, pipe.vae, pipe.scheduler)]
     written = [sorted((key, repr(value)) for key, value in items if not key.startswith("_")) for items in configs]
     made_of = [folder_sha256(adapter), pipe.base_fingerprint, params.base.dtype, written]
     return CellRenderer(

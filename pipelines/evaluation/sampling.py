@@ -32,6 +32,12 @@ from pipelines.evaluation.picture_store import DrawnPicture
 from pipelines.evaluation.plan import PictureSpec, TokenTable
 
 _TOKENS_AT_ONCE = 64
+_SOLVERS = {
+    "ddim": "DDIMScheduler",
+    "dpm": "DPMSolverMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+}
+_FLOW_SOLVERS = {"euler": "FlowMatchEulerDiscreteScheduler"}
 # Parameters of the section that an adapter's conventions may fix.
 SAMPLED = ("sampler", "steps", "guidance", "guidance_rescale", "boost", "boost_steps", "layout_steps")
 
@@ -95,12 +101,17 @@ def known_base(params: Params) -> KnownPictures | None:
 def use_sampler(pipe: Any, name: str) -> None:
     """Let a pipeline draw with the sampler `name` (evaluate.sampler).
 
-    Prediction type, schedule and spacing belong to the base model; only the solver is chosen.
+    Prediction type, schedule and spacing belong to the base model; only the solver is chosen. Raises UserError for one
+    that the base has not.
     """
     import diffusers
 
-    kind = {"ddim": diffusers.DDIMScheduler, "dpm": diffusers.DPMSolverMultistepScheduler}[name]
-    pipe.scheduler = kind.from_config(pipe.scheduler.config)
+    flow = getattr(pipe, "flow_matching", False)
+    solvers = _FLOW_SOLVERS if flow else _SOLVERS
+    if name not in solvers:
+        kind = "flow matching" if flow else "diffusion"
+        raise UserError(f"sampler {name}: the base is one of {kind}; expected {', '.join(solvers)} (evaluate.sampler)")
+    pipe.scheduler = getattr(diffusers, solvers[name]).from_config(pipe.scheduler.config)
 
 
 def sampling_of(params: Evaluate, conventions: Conventions) -> Evaluate:
@@ -274,7 +285,7 @@ class CellRenderer:
         first = specs[0]
         width, height = picture_size(self.resolution, first.people, self._known)
         arguments: dict[str, Any] = {
-            "latents": torch.stack([self._noise(spec.noise, width, height) for spec in specs]).to(self.pipe.unet.dtype),
+            "latents": torch.stack([self._noise(spec.noise, width, height) for spec in specs]),
             "num_inference_steps": self.params.steps,
             "guidance_scale": self.params.guidance if first.guidance is None else first.guidance,
             "guidance_rescale": self.params.guidance_rescale,
@@ -306,7 +317,7 @@ class CellRenderer:
         import torch
 
         factor = self.pipe.vae_scale_factor
-        shape = (self.pipe.unet.config.in_channels, height // factor, width // factor)
+        shape = (self.pipe.vae.config.latent_channels, height // factor, width // factor)
         # On the CPU, so that a picture starts from the same noise on every device.
         noise = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32)
-        return noise.to(self.pipe.unet.device)
+        return noise.to(self.pipe.denoiser.device, self.pipe.denoiser.dtype)

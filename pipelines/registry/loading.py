@@ -75,8 +75,8 @@ class Model:
         large face. `face_prompts`: none, or expression and pose of each person; "" keeps those of the photo (of
         several: of the most frontal one). `boxes`: none, or (y0, x0, y1, x1) of each person, fractions of the picture
         in [0, 1]. `seed`: from 0 to 2⁶³ − 1; the same call gives the same picture. `sampling`: `width` and `height`
-        (pixels, multiples of 8), `steps` (at least 1), `guidance` (at least 0), `negative_prompt`, `sampler` ("ddim" or
-        "dpm"), `scale` (strength of the identity, 1.0); defaults are those of the parameters and the base.
+        (pixels, multiples of 8), `steps` (at least 1), `guidance` (at least 0), `negative_prompt`, `sampler` ("ddim",
+        "dpm" or "euler"), `scale` (strength of the identity, 1.0); defaults are those of the parameters and the base.
 
         Raises UserError, with what to change, where `dynamicid generate` ends with exit code 2: a photo without one
         clear face, a face prompt that contradicts itself, too many people for the base, a value out of its range.

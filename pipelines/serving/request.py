@@ -30,7 +30,7 @@ _DATA_URL = re.compile(r"data:[^,;]{0,100}(;[^,;]{0,100}){0,4};base64,", re.IGNO
 _URL_SAFE = str.maketrans("-_", "+/")
 # Above these a picture is noise.
 MAX_GUIDANCE, MAX_SCALE = 30.0, 2.0
-SAMPLERS = ("ddim", "dpm")
+SAMPLERS = ("ddim", "dpm", "euler")
 # Sides in pixels; the base decides how much larger than its own pictures may be.
 _SIDES = (32, 4096)
 
@@ -131,7 +131,7 @@ def read_row(row: Mapping[str, Any], limits: Serve) -> DrawRequest:
     `references`: base64 pictures, one per person, or a list of several of one person; `prompt`: text; optionally
     `face_prompts` and `boxes` (y0, x0, y1, x1 in [0, 1]), one per person; `faces` (0: the only one), as `references`;
     `seed`, a whole number from 0; `negative_prompt`; `width` and `height` in pixels, 0 for the base's; `number` of
-    pictures; `sampler`, ddim or dpm.
+    pictures; `sampler`, ddim, dpm or euler.
     """
     check_columns(row)
     encoded = _listed(row["references"], "references")

@@ -140,7 +140,7 @@ def _anchored(folder: Path, base: Base, *, allow_other: bool) -> Adapter:
     """Load the adapter of train_anchoring; raise ValueError if it is missing, has an IMR or has another base model."""
     from model.network.adapter import Adapter
 
-    adapter = Adapter.load(folder, base.unet)
+    adapter = Adapter.load(folder, base.denoiser)
     reference = adapter.base_reference
     if reference is None or (reference.fingerprint != base.fingerprint() and not allow_other):
         raise ValueError(

@@ -90,11 +90,7 @@ def load_models(params: Params, accelerator: Any) -> Base:
         dtype=params.base.dtype,
         device=accelerator.device,
     )
-    if base.resolution != params.base.resolution:
-        raise ValueError(
-            f"base.resolution {params.base.resolution}: the UNet of {params.base.pipeline} makes pictures of "
-            f"{base.resolution} px; set base.resolution to that"
-        )
+    base.check_resolution(params.base.resolution, params.base.pipeline)
     return replace(base, hair=params.base.hair)
 
 

@@ -49,7 +49,7 @@ class Conventions(Section):
     layout_steps: int | None = Field(None, ge=0, description="As evaluate.layout_steps, in its place.")
     boost_one_person: bool | None = Field(None, description="Boost the box of a single person, too.")
     negative_prompt: str | None = Field(None, description="Negative prompt where a request has none.")
-    sampler: Literal["ddim", "dpm"] | None = Field(None, description="As evaluate.sampler, in its place.")
+    sampler: Literal["ddim", "dpm", "euler"] | None = Field(None, description="As evaluate.sampler, in its place.")
     steps: int | None = Field(None, ge=1, description="As evaluate.steps, in its place.")
     guidance: float | None = Field(None, description="As evaluate.guidance, in its place.")
     guidance_rescale: float | None = Field(None, ge=0, le=1, description="As evaluate.guidance_rescale, in its place.")

@@ -108,7 +108,9 @@ class Evaluate(Section):
     guidance_rescale: Share = Field(
         0.0, description="How far guided predictions are rescaled to the unguided contrast (Lin et al., WACV 2024)."
     )
-    sampler: Literal["ddim", "dpm"] = Field("ddim", description="Sampler: DDIM or DPM-Solver++.")
+    sampler: Literal["ddim", "dpm", "euler"] = Field(
+        "ddim", description="Sampler: DDIM, DPM-Solver++ or Euler's method; FLUX.1 has only the last."
+    )
     batch_size: int = Field(16, description="Pictures generated at once.")
     processes: Count = Field(
         1, description="Processes that draw and judge, each with its own networks; of several GPUs each takes the next."

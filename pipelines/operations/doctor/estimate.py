@@ -192,7 +192,7 @@ def _evaluation(params: Params, work: Path, found: Photos, photo: float) -> Esti
     begun = time.perf_counter()
     pipe = load_pipeline(params, work / "train_imr")
     loaded = time.perf_counter() - begun
-    tokens = np.zeros((pipe.adapter.tokens_per_person, pipe.unet.config.cross_attention_dim), np.float32)
+    tokens = np.zeros((pipe.adapter.tokens_per_person, pipe.adapter.width), np.float32)
     specs = [PictureSpec("a photo of a person", number, tokens) for number in range(batch)]
 
     def draw(steps: int) -> None:

@@ -83,6 +83,7 @@ def test_people_face_prompts_boxes_and_gates(pipe: DynamicIDFluxPipeline, faces:
     assert out.gate_maps.shape == (1, 16, 16)
     assert out.heat_maps()[0].size == (64, 64)
     assert not np.array_equal(out.images, draw(pipe, faces=faces, boxes=HALVES).images)
+    assert (pipe.cut_from("a photo, " * 12) != "") == (pipe.tokenizer_2 is not None), "32 letters, or 77 tokens"
     assert not np.array_equal(out.images, draw(pipe, faces=faces[::-1], face_prompts=[None, "happy"]).images)
     wide = draw(pipe, faces=faces, height=64, width=96, boost=1.0, boost_steps=2, layout_steps=1)
     assert wide.images.shape == (1, 64, 96, 3)

@@ -19,7 +19,7 @@ from model.training import anchoring
 from model.training.anchoring import AnchoringBatch, AnchoringData, AnchoringModel, make_batch, train_anchoring
 from model.training.loop import Run
 from model.training.optimisation import adamw
-from model.training.runtime import offload_all_but_unet
+from model.training.runtime import offload_all_but_denoiser
 from model.training.seeded_draws import generator, share_of, stratified_steps
 from pipelines.core.sections.training import FaceEncoderSize, TrainAnchoring
 
@@ -61,7 +61,7 @@ def test_two_processes_take_the_halves_of_the_batch_of_one(data: AnchoringData) 
 def model_on(base: Base, make_adapter: Callable[..., Adapter], *, checkpointing: bool = False) -> AnchoringModel:
     adapter = make_adapter(base, imr=False).train()
     adapter.attach(base.unet)
-    offload_all_but_unet(base, gradient_checkpointing=checkpointing)
+    offload_all_but_denoiser(base, gradient_checkpointing=checkpointing)
     return AnchoringModel(adapter, base, SETTINGS)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 
 from model.training.losses import (
     clean_latents,
@@ -14,10 +14,27 @@ from model.training.losses import (
     snr_weights,
     weighted_mse,
 )
+from model.training.noise_schedule import FlowMatching, timesteps_of
 
 
 def scheduler(kind: str, **options: object) -> DDPMScheduler:
     return DDPMScheduler(prediction_type=kind, **options)
+
+
+def test_flow_matching_is_that_of_its_sampler() -> None:
+    torch.manual_seed(0)
+    schedule, sampler = FlowMatching(1000), FlowMatchEulerDiscreteScheduler()
+    latents, noise = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2)
+    steps = torch.tensor([9, 399, 999])
+    noised = schedule.add_noise(latents, noise, steps)
+    torch.testing.assert_close(noised, sampler.scale_noise(latents, timesteps_of(schedule, steps).float(), noise))
+    target = noise_target(schedule, latents, noise, steps)
+    torch.testing.assert_close(clean_latents(schedule, noised, target, steps), latents)
+    assert latents_recoverable(schedule, steps).all()
+    # The error of the latents is σ² times that of the prediction.
+    sigma = torch.tensor([0.01, 0.4, 1.0])
+    clipped = ((1 - sigma) / sigma).square().clamp_max(5)
+    torch.testing.assert_close(snr_weights(schedule, steps, 5.0) / sigma.square(), clipped)
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])

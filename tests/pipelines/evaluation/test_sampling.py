@@ -61,9 +61,8 @@ def test_settings_for_several_people_are_used_for_them_only(params: Params) -> N
 
     class Pipe:
         scheduler = DDIMScheduler()
-        unet = SimpleNamespace(
-            dtype=torch.float32, device=torch.device("cpu"), config=SimpleNamespace(in_channels=4, sample_size=8)
-        )
+        denoiser = SimpleNamespace(dtype=torch.float32, device=torch.device("cpu"))
+        vae = SimpleNamespace(config=SimpleNamespace(latent_channels=4))
         vae_scale_factor = 8
 
         def set_progress_bar_config(self, **_: Any) -> None:
