@@ -18,7 +18,6 @@ from model.inference.flux_pipeline import DynamicIDFluxPipeline
 from model.inference.gate_maps import WithGateMaps
 from model.inference.identity_pipeline import IdentityPipeline
 from model.network.base import FLUX, SDXL, Base, class_in, family_of, read_index
-from model.network.latents import unscale_latents
 from model.network.text_encoding import TextEncoder
 
 
@@ -80,9 +79,8 @@ class DynamicIDPipeline(IdentityPipeline, StableDiffusionPipeline):
         latents, _ = super()._loop(prompt, {**arguments, "output_type": "latent"})
         if output_type == "latent":
             return latents, None
-        generator = arguments.get("generator")
-        pixels = self.vae.decode(unscale_latents(self.vae, latents), return_dict=False, generator=generator)[0]
-        pixels, flagged = self.run_safety_checker(pixels, self._execution_device, pixels.dtype)
+        pixels = self._decoded(latents, arguments.get("generator"))
+        pixels, flagged = self.run_safety_checker(pixels, self._execution_device, self.unet.dtype)
         shown = [True] * len(pixels) if flagged is None else [not flag for flag in flagged]
         images = self.image_processor.postprocess(pixels, output_type=output_type, do_denormalize=shown)
         self.maybe_free_model_hooks()
@@ -142,6 +140,19 @@ class DynamicIDXLPipeline(IdentityPipeline, StableDiffusionXLPipeline):
 
     def _texts(self) -> tuple[TextEncoder, ...]:
         return ((self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2))
+
+    def _loop(self, prompt: Any, arguments: dict[str, Any]) -> tuple[Any, Any]:
+        arguments = dict(arguments)
+        output_type = arguments.pop("output_type", "pil")
+        latents, _ = super()._loop(prompt, {**arguments, "output_type": "latent"})
+        if output_type == "latent":
+            return latents, None
+        pixels = self._decoded(latents, arguments.get("generator"))
+        if self.watermark is not None:
+            pixels = self.watermark.apply_watermark(pixels)
+        images = self.image_processor.postprocess(pixels, output_type=output_type)
+        self.maybe_free_model_hooks()
+        return images, None
 
     def _output(self, images: Any, flagged: Any, gates: np.ndarray | None, return_dict: bool) -> Any:
         if not return_dict:

@@ -89,7 +89,7 @@ class Base:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision of the weights."""
+        """The precision of the denoiser; the autoencoder's may be higher (see `load_autoencoder`)."""
         return self.denoiser.dtype
 
     @property
@@ -182,13 +182,13 @@ class Base:
     def encode_images(self, images: Any) -> Tensor:
         """Return scaled latents (B, 4, h, w) of pictures (B, H, W, 3) uint8 RGB (see `encode_pixels`)."""
         pixels = torch.as_tensor(np.asarray(images) if not isinstance(images, Tensor) else images)
-        pixels = pixels.to(self.device, self.dtype).permute(0, 3, 1, 2) / 127.5 - 1
+        pixels = pixels.to(self.device, self.vae.dtype).permute(0, 3, 1, 2) / 127.5 - 1
         return encode_pixels(self.vae, pixels)
 
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> np.ndarray:
         """Return the pictures (B, H, W, 3) uint8 RGB of scaled latents (B, 4, h, w)."""
-        latents = latents.to(self.device, self.dtype)
+        latents = latents.to(self.device, self.vae.dtype)
         pixels = self.vae.decode(unscale_latents(self.vae, latents), return_dict=False)[0]
         pixels = ((pixels.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
         return pixels.permute(0, 2, 3, 1).cpu().numpy()
@@ -284,14 +284,16 @@ def class_in(index: Mapping[str, Any], part: str) -> str | None:
 
 
 def load_autoencoder(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
-    """Load an AutoencoderKL or, where config.json names it, an AutoencoderTiny; raise ValueError for other files."""
+    """Load an AutoencoderKL or, where config.json names it, an AutoencoderTiny; raise ValueError for other files.
+
+    One whose config.json says force_upcast, as that of XL, overflows in half precision: it is always in float32.
+    """
     from diffusers import AutoencoderKL, AutoencoderTiny
 
     require_files(folder, "an autoencoder of Stable Diffusion", "config.json")
-    named = read_object(folder / "config.json", _COPY_AGAIN).get("_class_name")
-    return load_network(
-        AutoencoderTiny if named == AutoencoderTiny.__name__ else AutoencoderKL, folder, torch_dtype=dtype
-    )
+    config = read_object(folder / "config.json", _COPY_AGAIN)
+    kind = AutoencoderTiny if config.get("_class_name") == AutoencoderTiny.__name__ else AutoencoderKL
+    return load_network(kind, folder, torch_dtype=torch.float32 if config.get("force_upcast") is True else dtype)
 
 
 def load_scheduler(folder: Path) -> Any:

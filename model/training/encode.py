@@ -128,7 +128,7 @@ class RecordEncoder:
 
         side = resolution // 2 ** (len(base.vae.config.block_out_channels) - 1)
         shape = (int(base.vae.config.latent_channels), side, side)
-        parts = folder_digest(base.pipeline_folder / "vae"), resolution, base.dtype
+        parts = folder_digest(base.pipeline_folder / "vae"), resolution, base.vae.dtype
         found = self.records("latents", parts, photos.keys, shape, self._source(photos.content, encode, "vae"))
         if found.missing:
             # One by one, they are checked when they are drawn.

@@ -116,19 +116,36 @@ def trainable(module: nn.Module) -> list[nn.Parameter]:
 
 
 def adamw(module: nn.Module, settings: TrainingSettings, accelerator: Any) -> Optimisation:
-    """Return AdamW with a moving average for the trainable parameters of `module`."""
+    """Return AdamW with a moving average for the trainable parameters of `module`.
+
+    Raise ValueError where `settings.optimiser` needs a package that is not installed.
+    """
     from diffusers.training_utils import EMAModel
 
     parameters = trainable(module)
     return Optimisation(
         module,
         accelerator,
-        optimizer=torch.optim.AdamW(
-            parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-        ),
+        optimizer=_optimizer(parameters, settings),
         rate=rate_factor(settings),
         # torch's AveragedModel would also copy the frozen UNet that the module holds.
         average=EMAModel(parameters, decay=settings.ema_decay, foreach=True),
         averaged=parameters,
         max_grad_norm=settings.max_grad_norm,
     )
+
+
+def _optimizer(parameters: list[nn.Parameter], settings: TrainingSettings) -> torch.optim.Optimizer:
+    values = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    if settings.optimiser == "adamw":
+        return torch.optim.AdamW(parameters, **values, fused=True)
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        raise ValueError(
+            f"optimiser {settings.optimiser!r} needs the package bitsandbytes ({error}): install the extra eight-bit, "
+            "`pip install -c constraints.txt -e '.[eight-bit]'`, or set optimiser to 'adamw'"
+        ) from None
+    # Moments in one byte with a scale for every 256 numbers (Dettmers et al., ICLR 2022); tensors of fewer than 4,096
+    # numbers keep four.
+    return AdamW8bit(parameters, **values)

@@ -26,8 +26,10 @@ class LoopSettings(Protocol):
 
 
 class TrainingSettings(LoopSettings, Protocol):
-    """Parameters of both stages."""
+    """Parameters of both stages; `optimiser`: "adamw" or "adamw_8bit"."""
 
+    @property
+    def optimiser(self) -> str: ...
     @property
     def learning_rate(self) -> float: ...
     @property

@@ -40,7 +40,7 @@ _START = "start-"
 # Parameters that do not change the result.
 _WITHOUT_EFFECT = {"checkpoint_every", "samples_every"}
 # Parameters that came later, with the values that do what was done before.
-_LATER = {"keep": "last", "determinism": "bitwise", "method": "dynamicid"}
+_LATER = {"keep": "last", "determinism": "bitwise", "method": "dynamicid", "optimiser": "adamw"}
 # What only some methods read; parameters and caches that are named alike.
 _OF_PARTS = ("facial_parts", "parts")
 # Parameters that, where the schedules do not depend on them, change only where a training ends and what its curve has.

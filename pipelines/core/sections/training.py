@@ -77,6 +77,10 @@ class Loop(Section):
     learning_rate_decay: Literal["none", "cosine"] = Field(
         "none", description="The learning rate after the warm-up: constant, or half a cosine to zero."
     )
+    optimiser: Literal["adamw", "adamw_8bit"] = Field(
+        "adamw",
+        description="adamw_8bit holds its state in a quarter of the memory; it needs the extra `eight-bit`.",
+    )
     weight_decay: float = Field(1e-2, ge=0, description="Weight decay of AdamW.")
     warmup_steps: int = Field(0, ge=0, description="Steps in which the learning rate rises from zero.")
     max_grad_norm: float = Field(1.0, gt=0, description="Norm to which gradients are clipped.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from model.network.base import Base, empty_states, load_base
 from model.network.methods import METHODS
 from tests.model.inference.pictures import HALVES, draw, quiet
 from tests.random_bases import WIDTH, XL_WIDTHS, save_sd2, save_xl
+from tests.random_networks import random_adapter
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +127,23 @@ def test_facial_parts_are_fused_into_the_words(base: Base, folder: Path, faces: 
     if folder.name == "xl":
         with pytest.raises(ValueError, match="prompt_2: consistentid fuses facial parts"):
             draw(pipe, faces=faces[:1], prompt_2="another text")
+
+
+@pytest.mark.parametrize(("stated", "expected"), [(True, torch.float32), (False, torch.bfloat16)])
+def test_an_autoencoder_that_overflows_stays_in_single_precision(
+    folders: dict[str, Path], random_models: RandomModels, faces: list[Face], tmp_path: Path, stated: bool, expected: Any
+) -> None:
+    folder = tmp_path / "xl"
+    shutil.copytree(folders["xl"], folder)
+    config = json.loads((folder / "vae/config.json").read_text())
+    (folder / "vae/config.json").write_text(json.dumps({**config, "force_upcast": stated}))
+    half = load_base(folder, random_models.image_encoder, dtype="bfloat16")
+    assert half.unet.dtype == torch.bfloat16
+    assert half.vae.dtype == expected
+    pictures = np.full((1, 64, 64, 3), 128, np.uint8)
+    assert half.encode_images(pictures).dtype == expected
+    assert half.decode_latents(torch.zeros(1, 4, 16, 16)).shape == (1, 64, 64, 3)
+    pipe = quiet(DynamicIDXLPipeline.from_base(half, random_adapter(half)))
+    drawn = draw(pipe, faces=faces[:1])
+    assert np.isfinite(drawn.images).all()
+    assert half.vae.dtype == expected, "other calls use it, too"

@@ -25,10 +25,10 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "9bd8bd66712e1b157f3406484c55bf4a6b86c9511a0a4595ef809422d3e6f89a",
-    "showcase": "033297468829b8e5e4c4293f63dda80f9422e941481814749a19f58f2a4fb96a",
-    "photographs": "9257fd7eff8791d6234ff08eb15d21194bb11a70e47f76ec3332a78f3fbd2735",
-    "sd15": "55880fb63a3c9eb65625ffc8e5dcc1e9fd1a039fc44985e58898fa0cb7ae5ced",
+    "tiny": "6ec574289f8e3fb5a7e00eb8955b1c9155335401541f524904538ca1c6e7dea9",
+    "showcase": "c5fcc716f60d21ca775625aa442e1ab1a152aeb5dc3890fd7cee2d8866e5a5d2",
+    "photographs": "2b945ada935cb404507ae5075eb43cf65c5829650967100953b42fe523c07f6e",
+    "sd15": "819fe83c2201685537cb56fe1f1c4b09fcebebaea856f81cda48fe9a823d09a6",
 }
 
 
