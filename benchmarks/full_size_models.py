@@ -23,6 +23,21 @@ UNET: dict[str, Any] = {
     "attention_head_dim": 8,
     "cross_attention_dim": 768,
 }
+# Stable Diffusion XL: attention in the deeper levels only, up to ten transformer blocks each.
+XL_UNET: dict[str, Any] = {
+    "sample_size": 128,
+    "block_out_channels": (320, 640, 1280),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "layers_per_block": 2,
+    "transformer_layers_per_block": (1, 2, 10),
+    "attention_head_dim": (5, 10, 20),
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
 VAE: dict[str, Any] = {
     "block_out_channels": (128, 256, 512, 512),
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -40,6 +55,16 @@ TEXT: dict[str, Any] = {
     "num_hidden_layers": 12,
     "num_attention_heads": 12,
     "max_position_embeddings": 77,
+}
+# The second text encoder of XL, beside the one above.
+XL_TEXT: dict[str, Any] = {
+    **TEXT,
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "projection_dim": 1280,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 20,
+    "hidden_act": "gelu",
 }
 # CLIP ViT-H/14, the vision model of IP-Adapter's and DynamicID's face encoders.
 VISION: dict[str, Any] = {

@@ -221,7 +221,7 @@ def load_base(
     require_files(image_encoder, "a CLIP image encoder", "config.json", "preprocessor_config.json")
     scheduler = load_scheduler(pipeline / "scheduler")
     models = [
-        load_autoencoder(pipeline / "vae", dtype=dtype),
+        load_autoencoder(pipeline / "vae", dtype=dtype, upcast=True),
         load_network(UNet2DConditionModel, pipeline / "unet", torch_dtype=dtype),
         load_network(CLIPTextModel, pipeline / "text_encoder", dtype=dtype),
         load_network(CLIPVisionModelWithProjection, image_encoder, dtype=dtype),
@@ -283,17 +283,19 @@ def class_in(index: Mapping[str, Any], part: str) -> str | None:
     return entry[1] if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str) else None
 
 
-def load_autoencoder(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+def load_autoencoder(folder: Path, dtype: torch.dtype = torch.float32, *, upcast: bool = False) -> Any:
     """Load an AutoencoderKL or, where config.json names it, an AutoencoderTiny; raise ValueError for other files.
 
-    One whose config.json says force_upcast, as that of XL, overflows in half precision: it is always in float32.
+    One whose config.json says force_upcast, as that of XL, overflows in half precision: with `upcast`, it is always in
+    float32.
     """
     from diffusers import AutoencoderKL, AutoencoderTiny
 
     require_files(folder, "an autoencoder of Stable Diffusion", "config.json")
     config = read_object(folder / "config.json", _COPY_AGAIN)
     kind = AutoencoderTiny if config.get("_class_name") == AutoencoderTiny.__name__ else AutoencoderKL
-    return load_network(kind, folder, torch_dtype=torch.float32 if config.get("force_upcast") is True else dtype)
+    stays = upcast and config.get("force_upcast") is True
+    return load_network(kind, folder, torch_dtype=torch.float32 if stays else dtype)
 
 
 def load_scheduler(folder: Path) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from model.processors import cores
 from pipelines.core.errors import UserError
@@ -19,8 +21,6 @@ _GIB = 2**30
 _TRAININGS = ("train_anchoring", "train_imr", "evaluate")
 # A Python worker of Spark with its networks, and Java: docs/log/scaling.md.
 _WORKER_GIB, _JAVA_GIB = 1.2, 1.0
-# Bytes of a large base model's activations per picture of 512 x 512 pixels, with gradient checkpointing and without.
-_ACTIVATIONS = {True: 0.6 * _GIB, False: 3.0 * _GIB}
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -93,29 +93,65 @@ def _gpu(params: Params) -> CheckResult:
         return CheckResult("gpu", "good", "this profile needs none")
     import torch
 
+    needed = _gpu_bytes(params)
+    takes = "" if needed is None else f", about {needed / _GIB:.0f} GiB needed"
     if not torch.cuda.is_available():
         if half:
             mend = "use bf16 (train_anchoring.mixed_precision, train_imr.mixed_precision, base.dtype=bfloat16)"
             return CheckResult("gpu", "stop", "no CUDA device, and float16 needs one", mend, _TRAININGS)
-        text = f"no CUDA device: a training at {params.base.resolution} px takes weeks on CPUs"
+        text = f"no CUDA device{takes}: a training at {params.base.resolution} px takes weeks on CPUs"
         return CheckResult("gpu", "warning", text, "use a machine with a GPU, or the profile tiny")
     total = torch.cuda.get_device_properties(0).total_memory
-    needed = _gpu_bytes(params)
-    text = f"{torch.cuda.get_device_name(0)} with {total / _GIB:.0f} GiB, about {needed / _GIB:.0f} needed"
-    if total < needed:
-        mend = "lower train_anchoring.batch_size, set gradient_checkpointing=true in both trainings, or use another GPU"
+    text = f"{torch.cuda.get_device_name(0)} with {total / _GIB:.0f} GiB{takes}"
+    if needed is not None and total < needed:
+        mend = (
+            "lower train_anchoring.batch_size and train_imr.ldc_targets, set gradient_checkpointing=true and "
+            "optimiser=adamw_8bit in both trainings, or use another GPU"
+        )
         return CheckResult("gpu", "stop", text, mend, _TRAININGS)
     return CheckResult("gpu", "good", text)
 
 
-def _gpu_bytes(params: Params) -> int:
-    pictures = params.train_anchoring.batch_size * (params.base.resolution / 512) ** 2
-    activations = pictures * _ACTIVATIONS[params.train_anchoring.gradient_checkpointing]
-    # The adapter has a fifth of the base's weights at full size: value, gradient, two moments and the average.
-    return int(_weights(params) * (_BYTES[params.base.dtype] / 4 + 5 * 0.2) + activations + _GIB)
+def _gpu_bytes(params: Params) -> int | None:
+    """Return what the larger of both trainings takes on a GPU, None where that is not known: without a UNet here."""
+    import torch
+
+    from model.network.methods import METHODS
+    from model.training.memory import training_memory
+
+    try:
+        unet, vision = (_config(params.base.pipeline, "unet"), _config(params.base.image_encoder, "."))
+    except (OSError, ValueError):
+        return None
+    if unet.get("_class_name") != "UNet2DConditionModel" or "hidden_size" not in vision:
+        return None
+    anchoring, imr = params.train_anchoring, params.train_imr
+    first, second = (
+        training_memory(
+            unet,
+            int(vision["hidden_size"]),
+            anchoring.sizes,
+            dtype=getattr(torch, params.base.dtype),
+            checkpointing=section.gradient_checkpointing,
+            method=METHODS[anchoring.method],
+        )
+        for section in (anchoring, imr)
+    )
+    larger = max(
+        sum(first.parts(anchoring.batch_size, anchoring.optimiser).values()),
+        second.base + 4 * second.weights + second.copies + imr.ldc_targets * (second.kept + second.recomputed),
+    )
+    # Until the caches are full, the other networks are there, too; a GiB is what the libraries take.
+    others = _weights(params, but="unet") * _BYTES[params.base.dtype] // 4
+    return larger + others + _GIB
 
 
-def _weights(params: Params) -> int:
-    """Return the bytes of the base model's weights on disk, 0 where they are missing."""
+def _config(folder: str, part: str) -> dict[str, Any]:
+    return dict(json.loads((resolve(folder) / part / "config.json").read_bytes()))
+
+
+def _weights(params: Params, but: str = "") -> int:
+    """Return the bytes of the base models' weights on disk except those in folder `but`, 0 where they are missing."""
     folders = (resolve(params.base.pipeline), resolve(params.base.image_encoder))
-    return sum(file.stat().st_size for folder in folders for file in folder.rglob("*.safetensors"))
+    files = (file for folder in folders for file in folder.rglob("*.safetensors"))
+    return sum(file.stat().st_size for file in files if file.parent.name != but)

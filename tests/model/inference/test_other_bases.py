@@ -131,7 +131,13 @@ def test_facial_parts_are_fused_into_the_words(base: Base, folder: Path, faces: 
 
 @pytest.mark.parametrize(("stated", "expected"), [(True, torch.float32), (False, torch.bfloat16)])
 def test_an_autoencoder_that_overflows_stays_in_single_precision(
-    folders: dict[str, Path], random_models: RandomModels, faces: list[Face], tmp_path: Path, stated: bool, expected: Any
+    folders: dict[str, Path],
+    random_models: RandomModels,
+    faces: list[Face],
+    tmp_path: Path,
+    *,
+    stated: bool,
+    expected: Any,
 ) -> None:
     folder = tmp_path / "xl"
     shutil.copytree(folders["xl"], folder)

@@ -18,6 +18,8 @@ from model.training.optimisation import Optimisation, adamw
 from model.training.resume import Checkpoints
 from pipelines.core.sections.training import FaceEncoderSize, TrainAnchoring
 
+# The extra eight-bit, which the nightly workflow installs.
+pytest.importorskip("bitsandbytes")
 SETTINGS = TrainAnchoring(steps=4, batch_size=2, learning_rate=1e-3, checkpoint_every=2, log_every=2, probe_photos=2)
 SMALL = FaceEncoderSize(lora_rank=2, reconfigurator_width=64, reconfigurator_heads=4, landmark_features=32)
 KINDS = ("adamw", "adamw_8bit")

@@ -29,6 +29,7 @@ LOADED = {
     "showcase": "c5fcc716f60d21ca775625aa442e1ab1a152aeb5dc3890fd7cee2d8866e5a5d2",
     "photographs": "2b945ada935cb404507ae5075eb43cf65c5829650967100953b42fe523c07f6e",
     "sd15": "819fe83c2201685537cb56fe1f1c4b09fcebebaea856f81cda48fe9a823d09a6",
+    "sdxl": "755e4a17c896815630df0fa5f434c27254fb2faa63486eba5f6dd3a2b00bd3f1",
 }
 
 
@@ -54,8 +55,11 @@ def test_tiny_has_every_key_and_other_profiles_only_different_values(project: Pa
     assert set(whole) == {key for key, _ in _leaves(load_params(tiny).model_dump(by_alias=True))}
     for name in set(LOADED) - {"tiny"}:
         own = yaml.safe_load((project / "profiles" / f"{name}.yaml").read_text("utf-8"))
-        assert (own.pop("extends"), own.pop("format")) == ("tiny", whole["format"])
-        assert not {key for key, value in _leaves(own) if key in whole and whole[key] == value}, name
+        assert own.pop("format") == whole["format"]
+        below = dict(
+            _leaves(load_params(project / "profiles" / f"{own.pop('extends')}.yaml").model_dump(by_alias=True))
+        )
+        assert not {key for key, value in _leaves(own) if key in below and below[key] == value}, name
 
 
 def test_the_parameters_of_the_checkout_are_those_of_tiny(project: Path, tiny: Path) -> None:
