@@ -1,4 +1,4 @@
-"""What a training is said to take agrees with what its parts have; the true size of XL is counted without weights."""
+"""The memory of a training on paper is that of its networks; XL of true size is counted without weights."""
 
 from __future__ import annotations
 
