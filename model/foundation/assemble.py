@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from model.foundation.random_models import save_preprocessor, save_stable_diffusion
+from model.foundation.random_models import save_flux, save_preprocessor, save_stable_diffusion
+from model.foundation.transformer import scheduler as transformer_scheduler
 from model.foundation.unet import scheduler
 
 
@@ -54,6 +55,19 @@ def save_pipeline(vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, weight
         scheduler=scheduler(),
     )
     remove_origin(weights / "sd")
+
+
+def save_flux_pipeline(vae: Any, text_encoder: Any, tokenizer: Any, transformer: Any, weights: Path) -> None:
+    """Save `flux/`, a Flux pipeline whose texts are those of CLIP alone, in half precision."""
+    save_flux(
+        weights / "flux",
+        vae=vae.half(),
+        text_encoder=text_encoder.half(),
+        tokenizer=tokenizer,
+        transformer=transformer.half(),
+        scheduler=transformer_scheduler(),
+    )
+    remove_origin(weights / "flux")
 
 
 def remove_origin(folder: Path) -> None:

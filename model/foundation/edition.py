@@ -85,6 +85,18 @@ class UnetSpec:
 
 
 @dataclass(frozen=True)
+class TransformerSpec:
+    """The transformer: blocks of two streams and of one, attention heads of 32, steps, rates and pictures a step."""
+
+    blocks: tuple[int, int] = (2, 7)
+    heads: int = 6
+    steps: tuple[int, ...] = (3000, 3000, 3000, 3000)
+    rates: tuple[float, ...] = (1e-3, 8e-4, 8e-4, 6e-4)
+    batch: int = 32
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Edition:
     """One edition. `size` is the side in pixels of its square pictures; `single_share` that of pictures of one person
     that fills them, among the squares of a batch."""
@@ -96,6 +108,7 @@ class Edition:
     autoencoder: AutoencoderSpec = field(default_factory=AutoencoderSpec)
     clip: ClipSpec = field(default_factory=ClipSpec)
     unet: UnetSpec = field(default_factory=UnetSpec)
+    transformer: TransformerSpec = field(default_factory=TransformerSpec)
 
     @property
     def latent(self) -> int:

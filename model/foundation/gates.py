@@ -38,11 +38,17 @@ GATES: tuple[Gate, ...] = (
         ("found_128_64", "found_128_128", "found_default_64", "found_default_128"),
         0.99,
     ),
-    Gate("unet", "a face is found", ("face_found",), 0.97),
-    Gate("unet", "asked expression", ("expression",), 0.70),
-    Gate("unet", "asked pose", ("pose",), 0.85),
-    Gate("unet", "asked colour of clothes", ("shirt",), 0.80),
-    Gate("unet", "asked colour of background", ("background",), 0.80),
+    *(
+        Gate(part, what, (figure,), bound)
+        for part in ("unet", "transformer")
+        for what, figure, bound in (
+            ("a face is found", "face_found", 0.97),
+            ("asked expression", "expression", 0.70),
+            ("asked pose", "pose", 0.85),
+            ("asked colour of clothes", "shirt", 0.80),
+            ("asked colour of background", "background", 0.80),
+        )
+    ),
     Gate("several_people", "exactly the asked number of faces, 1 to 4", tuple(f"count_{n}" for n in range(1, 5)), 0.95),
     Gate("several_people", "asked expression of each of two", ("expression_2",), 0.80),
     Gate("several_people", "asked expression of each of three and four", ("expression_3", "expression_4"), 0.70),

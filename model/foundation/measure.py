@@ -25,6 +25,7 @@ from model.foundation.text_to_image import Sampling
 CLIP = "clip/model.safetensors"
 VAE = "sd/vae/diffusion_pytorch_model.safetensors"
 UNET = "sd/unet/diffusion_pytorch_model.safetensors"
+TRANSFORMER = "flux/transformer/diffusion_pytorch_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,12 @@ _MEASURES: dict[str, tuple[tuple[str, ...], Callable[[_Bench], dict[str, Any]]]]
     "unet": (
         (UNET, VAE, CLIP, *FaceReader.NEEDS),
         lambda bench: text_to_image.measure(
+            bench.weights, bench.people, bench.photos, bench.reader, bench.sample.drawn
+        ),
+    ),
+    "transformer": (
+        (TRANSFORMER, CLIP, *FaceReader.NEEDS),
+        lambda bench: text_to_image.measure_transformer(
             bench.weights, bench.people, bench.photos, bench.reader, bench.sample.drawn
         ),
     ),

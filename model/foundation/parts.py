@@ -15,7 +15,7 @@ from model.foundation import manifest
 from model.foundation.edition import Edition, GroupShape
 from model.foundation.face_networks import FILES, train_face_network
 from model.foundation.loop import Legs
-from model.foundation.measure import CLIP, UNET, VAE
+from model.foundation.measure import CLIP, TRANSFORMER, UNET, VAE
 from model.foundation.people import Draw, People, open_people
 from model.foundation.render import render_people
 
@@ -78,7 +78,7 @@ class Part:
     """One part: `make(context, name, recipe)` trains it, writes its `files` and returns its figures.
 
     `needs` are files of earlier parts that it is trained on. An edition after the first uses the `inherited` parts of
-    the shipped one, unless they are asked for by name.
+    the shipped one, unless they are asked for by name. `optional` parts are trained only where they are.
     """
 
     name: str
@@ -87,6 +87,7 @@ class Part:
     files: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     inherited: bool = False
+    optional: bool = False
 
 
 def _people(context: TrainingContext, name: str, recipe: Recipe) -> dict[str, Any]:
@@ -205,6 +206,33 @@ def _unet(context: TrainingContext, name: str, recipe: Recipe) -> dict[str, Any]
     return {"parameters": sum(value.numel() for value in network.parameters())}
 
 
+def _transformer(context: TrainingContext, name: str, recipe: Recipe) -> dict[str, Any]:
+    from diffusers import AutoencoderKL, FluxTransformer2DModel
+    from transformers import CLIPModel, CLIPTokenizer
+
+    from model.foundation import transformer
+    from model.foundation.assemble import save_flux_pipeline, text_encoder_of
+
+    vae = AutoencoderKL.from_pretrained(context.weights / "sd" / "vae", local_files_only=True).float().eval()
+    clip = CLIPModel.from_pretrained(context.weights / "clip", local_files_only=True).float().eval()
+    tokenizer = CLIPTokenizer.from_pretrained(context.weights / "clip", local_files_only=True)
+    text = text_encoder_of(clip)
+    network = transformer.build(context.edition, text.config.hidden_size)
+
+    def save() -> None:
+        copies = copy.deepcopy((vae, text, network))
+        save_flux_pipeline(copies[0], copies[1], tokenizer, copies[2], context.weights)
+
+    def load() -> None:
+        folder = context.weights / "flux" / "transformer"
+        network.load_state_dict(FluxTransformer2DModel.from_pretrained(folder).float().state_dict())
+
+    legs = context.legs(name, recipe, save, load)
+    transformer.train(network, context.people, context.edition, legs, vae=vae, text_encoder=text, tokenizer=tokenizer)
+    save()
+    return {"parameters": sum(value.numel() for value in network.parameters())}
+
+
 def spec_settings(name: str, steps: tuple[str, ...]) -> Callable[[Edition], dict[str, Any]]:
     """Return the settings of a part: the steps of its legs, its seed and, after the first edition, the whole spec."""
 
@@ -239,5 +267,6 @@ RECIPE: tuple[Part, ...] = (
     Part("autoencoder", _autoencoder, spec_settings("autoencoder", ("steps", "decoder_steps")), (VAE,)),
     Part("clip", _clip, spec_settings("clip", LEGS), (CLIP, "image_encoder/model.safetensors")),
     Part("unet", _unet, spec_settings("unet", LEGS), (UNET, "sd/text_encoder/model.safetensors"), (VAE, CLIP)),
+    Part("transformer", _transformer, spec_settings("transformer", LEGS), (TRANSFORMER,), (VAE, CLIP), optional=True),
 )
 PARTS: tuple[str, ...] = tuple(part.name for part in RECIPE)

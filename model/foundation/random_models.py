@@ -95,7 +95,7 @@ def save_random_flux(
     CLIP. Raises ValueError if `width` is not a multiple of 64, the width of the face encoder's heads.
     """
     import torch
-    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
     from transformers import T5Config, T5EncoderModel
 
     folder = _checked(folder, width)
@@ -121,7 +121,8 @@ def save_random_flux(
             axes_dims_rope=(4, 6, 6),
         )
         image_encoder = _image_encoder(image_size, image_width)
-    FluxPipeline(
+    save_flux(
+        folder / "flux",
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
         vae=vae,
         text_encoder=text_encoder,
@@ -129,7 +130,7 @@ def save_random_flux(
         text_encoder_2=text_encoder_2,
         tokenizer_2=tokenizer_2,
         transformer=transformer.eval(),
-    ).save_pretrained(folder / "flux", safe_serialization=True)
+    )
     return RandomModels(folder / "flux", _save_image_encoder(image_encoder, folder, image_size))
 
 
@@ -209,6 +210,14 @@ def save_stable_diffusion(folder: Path, **parts: Any) -> None:
 
     without = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     StableDiffusionPipeline(**parts, **without).save_pretrained(folder, safe_serialization=True)
+
+
+def save_flux(folder: Path, **parts: Any) -> None:
+    """Save a Flux pipeline of `parts` into `folder`, without a T5 encoder unless they have one."""
+    from diffusers import FluxPipeline
+
+    without = {"text_encoder_2": None, "tokenizer_2": None}
+    FluxPipeline(**{**without, **parts}).save_pretrained(folder, safe_serialization=True)
 
 
 def save_preprocessor(folder: Path, size: int) -> None:

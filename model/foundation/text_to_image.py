@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +67,9 @@ def draw_pictures(
     from tqdm import tqdm
 
     pipe.set_progress_bar_config(disable=True)
-    side, factor = pipe.unet.config.sample_size, pipe.vae_scale_factor
-    height, width = size or (side * factor, side * factor)
-    shape = (pipe.unet.config.in_channels, height // factor, width // factor)
+    factor = pipe.vae_scale_factor
+    height, width = size or (pipe.unet.config.sample_size * factor,) * 2
+    shape = (pipe.vae.config.latent_channels, height // factor, width // factor)
     drawn = []
     with tqdm(total=len(prompts), desc="text to image", unit="picture") as bar:
         for start in range(0, len(prompts), BATCH):
@@ -105,6 +105,21 @@ def measure(weights: Path, people: People, photos: Array, reader: FaceReader, sa
     texts = [f"{people.prompts[row]}, {people.face_prompts[row]}" for row in rows]
     pictures = draw_pictures(pipe, texts, sample)
     return score(people, rows, np.asarray(photos), pictures, reader=reader, clip=ClipReader(weights))
+
+
+def measure_transformer(
+    weights: Path, people: People, photos: Array, reader: FaceReader, sample: Sampling
+) -> dict[str, float]:
+    """Return the `score` of pictures by the transformer in `weights`, without guidance rescale."""
+    from model.inference.flux_pipeline import DynamicIDFluxPipeline
+
+    pipe = DynamicIDFluxPipeline.from_pretrained(weights / "flux", dtype=torch.float32)
+    rows = balanced_rows(people, sample.pictures)
+    texts = [f"{people.prompts[row]}, {people.face_prompts[row]}" for row in rows]
+    photos = np.asarray(photos)
+    size = tuple(photos.shape[1:3])
+    pictures = draw_pictures(pipe, texts, replace(sample, rescale=0.0), size=size)
+    return score(people, rows, photos, pictures, reader=reader, clip=ClipReader(weights))
 
 
 def score(

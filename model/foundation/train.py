@@ -52,7 +52,7 @@ def train_foundation(
     part; FloatingPointError where a loss is NaN or infinite.
     """
     shipped = edition.number == SHIPPED
-    own = [part.name for part in RECIPE if shipped or not part.inherited]
+    own = [part.name for part in RECIPE if not part.optional and (shipped or not part.inherited)]
     names = chosen_parts(own if parts is None else parts, PARTS)
     context = TrainingContext(work, weights, edition, draw, workers)
     for part in RECIPE:
@@ -165,7 +165,7 @@ def _finish(context: TrainingContext, sample: Sample) -> TrainingResult:
         elif known and part.name in known["recipe"] and _has_files(context.weights, _listed_hashes(known, part)):
             recipe[part.name] = known["recipe"][part.name]
             figures[part.name] = known["figures"].get(part.name, {})
-        elif shipped or not part.inherited:
+        elif not part.optional and (shipped or not part.inherited):
             missing.append(part.name)
     file = context.weights / manifest.FILE
     if missing and (shipped or not figures.keys() - {"people"}):
@@ -175,8 +175,17 @@ def _finish(context: TrainingContext, sample: Sample) -> TrainingResult:
     if missing:
         begun = {name: found for name, found in (known or {}).get("begun", {}).items() if name in missing}
         return TrainingResult(figures, manifest.write(context.weights, recipe, figures, begun), tuple(missing))
+    trained = [part for part in RECIPE if part.name != "people" and _finished(part, context)]
+    # An optional part changes nothing of the others, whose figures stay.
+    only = [part.name for part in trained] if known and trained and all(part.optional for part in trained) else None
     measured, _ = measure_foundation(
-        context.weights, context.work, context.draw, sample, workers=context.workers, edition=context.edition
+        context.weights,
+        context.work,
+        context.draw,
+        sample,
+        parts=only,
+        workers=context.workers,
+        edition=context.edition,
     )
     figures |= {name: {} for name in measured if name == "several_people"}
     figures = {name: {**figures[name], **measured.get(name, {})} for name in figures}

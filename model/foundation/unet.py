@@ -77,11 +77,15 @@ class TextStates:
     def __init__(self, text_encoder: Any, tokenizer: Any) -> None:
         self._encoder = text_encoder.eval()
         self._tokenizer = tokenizer
-        self._cache: dict[str, Tensor] = {}
+        self._cache: dict[str, tuple[Tensor, Tensor]] = {}
 
-    @torch.no_grad()
     def __call__(self, texts: list[str]) -> Tensor:
         """Return the states of `texts`."""
+        return self.with_pooled(texts)[0]
+
+    @torch.no_grad()
+    def with_pooled(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Return the states of `texts`, and their pooled states (B, D)."""
         new = [text for text in dict.fromkeys(texts) if text not in self._cache]
         if len(self._cache) + len(new) > _KEPT_TEXTS:
             self._cache.clear()
@@ -89,9 +93,11 @@ class TextStates:
         if new:
             tokens = self._tokenizer(new, padding="max_length", truncation=True, return_tensors="pt")
             with torch.autocast("cpu", enabled=False):
-                states = self._encoder(tokens.input_ids).last_hidden_state.half()
-            self._cache.update(zip(new, states, strict=True))
-        return torch.stack([self._cache[text].float() for text in texts])
+                found = self._encoder(tokens.input_ids)
+            made = zip(found.last_hidden_state.half(), found.pooler_output.half(), strict=True)
+            self._cache.update(zip(new, made, strict=True))
+        states, pooled = zip(*(self._cache[text] for text in texts), strict=True)
+        return torch.stack(states).float(), torch.stack(pooled).float()
 
 
 def train(

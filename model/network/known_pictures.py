@@ -39,15 +39,18 @@ def known_pictures(pipeline: Path) -> KnownPictures | None:
     Raises ValueError for a damaged manifest.
     """
     file = pipeline.parent / _MANIFEST
-    parts = [pipeline / part / "config.json" for part in ("unet", "vae")]
+    # A transformer draws any size; that of its recipe is the autoencoder's.
+    transformer = (pipeline / "transformer" / "config.json").is_file()
+    parts = [pipeline / part / "config.json" for part in ("vae", "vae" if transformer else "unet")]
     if not all(one.is_file() for one in (file, *parts)):
         return None
     try:
-        known, unet, vae = (json.loads(one.read_text(encoding="utf-8")) for one in (file, *parts))
+        known, vae, sized = (json.loads(one.read_text(encoding="utf-8")) for one in (file, *parts))
         people = known["recipe"].get("people", {} if "origin" in known else None)
         if people is None:
             return None
-        side = int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
+        factor = 1 if transformer else 2 ** (len(vae["block_out_channels"]) - 1)
+        side = int(sized["sample_size"]) * factor
         shapes = {(width, height): tuple(counts) for width, height, _, counts in people.get("shapes", ())}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file}: damaged ({error}); copy the networks again") from None

@@ -85,20 +85,28 @@ class TransformerBase(Base):
 
         A guidance-distilled transformer is asked at guidance 3.5.
         """
-        model, (height, width) = self.denoiser, noised.shape[-2:]
-        embedded = model.config.guidance_embeds
-        predicted = model(
-            pack_latents(noised.to(model.dtype)),
-            encoder_hidden_states=text.states.to(model.dtype),
-            pooled_projections=text.pooled.to(model.dtype),
-            timestep=steps.to(model.dtype) / self.scheduler.config.num_train_timesteps,
-            guidance=torch.full((len(noised),), _GUIDANCE, device=noised.device) if embedded else None,
-            img_ids=patch_places(height, width).to(noised.device, model.dtype),
-            txt_ids=torch.zeros(text.states.shape[1], 3, device=noised.device, dtype=model.dtype),
-            joint_attention_kwargs=None if identity is None else {"identity": identity},
-            return_dict=False,
-        )[0]
-        return unpack_latents(predicted, height, width)
+        sigmas = steps.to(self.denoiser.dtype) / self.scheduler.config.num_train_timesteps
+        return velocity(self.denoiser, noised, sigmas, text, identity)
+
+
+def velocity(
+    transformer: Any, noised: Tensor, sigmas: Tensor, text: TextStates, identity: IdentityState | None = None
+) -> Tensor:
+    """Return what a transformer predicts for noised latents (B, C, h, w) at σ (B,), in its precision."""
+    (height, width), embedded = noised.shape[-2:], transformer.config.guidance_embeds
+    kind, device = transformer.dtype, noised.device
+    predicted = transformer(
+        pack_latents(noised.to(kind)),
+        encoder_hidden_states=text.states.to(kind),
+        pooled_projections=text.pooled.to(kind),
+        timestep=sigmas.to(kind),
+        guidance=torch.full((len(noised),), _GUIDANCE, device=device) if embedded else None,
+        img_ids=patch_places(height, width).to(device, kind),
+        txt_ids=torch.zeros(text.states.shape[1], 3, device=device, dtype=kind),
+        joint_attention_kwargs=None if identity is None else {"identity": identity},
+        return_dict=False,
+    )[0]
+    return unpack_latents(predicted, height, width)
 
 
 def pack_latents(latents: Tensor) -> Tensor:

@@ -237,7 +237,13 @@ def _record(published: Published, params: Params) -> Any:
 def _unet(params: Params) -> Path:
     from pipelines.core.paths import resolve
 
-    return resolve(params.base.pipeline) / "unet"
+    folder = resolve(params.base.pipeline)
+    if (folder / "transformer").is_dir():
+        raise UserError(
+            f"{folder}: a base with a transformer; published layouts are those of UNets: set base.pipeline to one of "
+            "Stable Diffusion"
+        )
+    return folder / "unet"
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -170,7 +170,7 @@ def test_configure_writes_a_profile_with_changes(tmp_path: Path) -> None:
     ("arguments", "named"),
     [
         (("configure", "--profile", "huge"), "huge"),
-        (("configure", "--profile", "../params"), "there are photographs, sd15, sdxl, showcase, tiny"),
+        (("configure", "--profile", "../params"), "there are flux, photographs, sd15, sdxl, showcase, tiny, tiny_dit"),
         ((*DRAW, "--seed", str(2**63)), "'--seed'"),
         ((*DRAW, "--steps", "1001"), "'--steps'"),
         (("repro", "trian_imr"), "trian_imr"),

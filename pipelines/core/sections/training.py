@@ -27,7 +27,7 @@ StartFrom = Annotated[str | None, AfterValidator(_numbered)]
 class BaseModels(Section):
     """The frozen networks that the adapter extends; folders are absolute or relative to the project root."""
 
-    pipeline: str = Field(description="Folder of a Stable Diffusion model, in the layout of diffusers.")
+    pipeline: str = Field(description="Folder of a Stable Diffusion or FLUX.1 model, in the layout of diffusers.")
     image_encoder: str = Field(description="Folder of a CLIP vision model, in the layout of transformers.")
     domain: Domain | None = Field(
         None, description="What the networks of this section know, if you vouch for it; null: as the manifest says."

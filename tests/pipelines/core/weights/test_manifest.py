@@ -20,7 +20,7 @@ from pipelines.core.weights.lock import Lock, read_lock
 from pipelines.core.weights.manifest import OWN, named_paths, read_manifest
 from tests.guides import commands, section
 
-PROFILES = ("tiny", "showcase", "sd15", "sdxl", "photographs")
+PROFILES = ("tiny", "tiny_dit", "showcase", "flux", "sd15", "sdxl", "photographs")
 
 
 def own(root: Path, **tree: Any) -> Path:
