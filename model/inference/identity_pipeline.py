@@ -26,6 +26,7 @@ from model.inference.identity_request import (
 )
 from model.inference.identity_tokens import TokenMaker
 from model.inference.part_fusion import PartFusion, fused_prompt, without_parts
+from model.inference.person_windows import PersonWindows, person_windows
 from model.inference.step_callback import advancing
 from model.network.base import encode_crops
 from model.network.crop_transform import CropTransform
@@ -104,6 +105,7 @@ class IdentityPipeline(AdapterPipeline):
         boost: float = 0.0,
         return_gate_maps: bool = False,
         plain_steps: int | None = None,
+        window_prompts: Any = None,
         **arguments: Any,
     ) -> Any:
         """Render one picture for each of B prompts (or `num_images_per_prompt` of each).
@@ -117,28 +119,31 @@ class IdentityPipeline(AdapterPipeline):
         - `boost`: added to the gate inside the boxes in the first `boost_steps` steps (see IdentityState).
         - `plain_steps`: number of first steps in which words do not carry facial parts; None: as the adapter states.
           Parts are those of one person: with several in a picture, or with λ = 0, the text stays as it is.
+        - `window_prompts`: one per person, from left to right, or such a list per prompt: everybody is drawn in a
+          window of a picture that is wider than high (see person_windows.py), without `boxes` and `masks`.
         - `arguments`: those of the base pipeline. Without faces and tokens, the base model is used alone.
 
         Raise ValueError for arguments that do not fit together; the message states what to change.
         """
         arguments = self._prepared(arguments)
         check_size(arguments.get("height"), arguments.get("width"), self.size_step)
+        embeds = arguments.get("prompt_embeds")
+        prompts = len(embeds) if embeds is not None else 1 if isinstance(prompt, str) else len(prompt or ())
+        copies = arguments.get("num_images_per_prompt") or 1
         if identity_tokens is None and faces is None:
             if any(x is not None for x in (face_prompts, boxes, masks)) or return_gate_maps:
                 raise ValueError("face_prompts, boxes, masks and return_gate_maps need faces or identity_tokens")
-            return self._run(None, None, prompt, arguments)
+            windows = person_windows(self, window_prompts, prompts, copies)
+            return self._run(None, None, prompt, arguments, windows=windows)
         adapter = self._require_adapter()
         if return_gate_maps and not adapter.method.gate:
             raise ValueError(f"no gate maps: an adapter of {adapter.method.name} has no gate")
-        if boxes is not None and masks is not None:
-            raise ValueError("boxes and masks: give one of the two")
+        if sum(given is not None for given in (boxes, masks, window_prompts)) > 1:
+            raise ValueError("boxes, masks and window_prompts: give one of the three")
         references = None
         if identity_tokens is None:
             identity_tokens = self.tokens_of(faces, face_prompts)  # type: ignore[arg-type]
             references = reference_counts(faces)  # type: ignore[arg-type]
-        embeds = arguments.get("prompt_embeds")
-        prompts = len(embeds) if embeds is not None else 1 if isinstance(prompt, str) else len(prompt or ())
-        copies = arguments.get("num_images_per_prompt") or 1
         guided = self.batched_guidance and self._guided(arguments)
         tokens = for_pictures(identity_tokens, prompts, copies, "identity tokens")
         tokens = tokens.to(self._execution_device, self.denoiser.dtype)
@@ -176,7 +181,8 @@ class IdentityPipeline(AdapterPipeline):
             references=references,
             **per_person,
         )
-        return self._run(state, maps, prompt, arguments, fusion)
+        windows = person_windows(self, window_prompts, prompts, copies, people)
+        return self._run(state, maps, prompt, arguments, fusion=fusion, windows=windows)
 
     @tokenizing
     def encode_prompt(self, *arguments: Any, **keywords: Any) -> Any:
@@ -208,7 +214,9 @@ class IdentityPipeline(AdapterPipeline):
         maps: GateMaps | None,
         prompt: Any,
         arguments: dict[str, Any],
+        *,
         fusion: PartFusion | None = None,
+        windows: PersonWindows | None = None,
     ) -> Any:
         arguments = dict(arguments)
         return_dict = arguments.pop("return_dict", True)
@@ -227,8 +235,16 @@ class IdentityPipeline(AdapterPipeline):
         own = copy.copy(self)
         own.scheduler = copy.deepcopy(self.scheduler)
         own._fusion = fusion
+        if windows is not None:
+            # Not as an attribute: the pipeline would write it into the configuration that both share.
+            own.__dict__["unet"] = windows
+            # No window shows the prompt of the whole, which may be too long for a text encoder.
+            prompt = prompt if prompt is None else windows.prompts
         found = own._loop(prompt, arguments)
         if hasattr(own, "_all_hooks"):
+            if windows is not None:
+                own.__dict__["unet"] = self.unet
+                own.maybe_free_model_hooks()
             self._all_hooks: Any = own._all_hooks
         return self._output(*found, None if maps is None else maps.mean(), return_dict)
 

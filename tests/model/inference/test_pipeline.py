@@ -227,7 +227,7 @@ def test_half_precision_applies_to_the_adapter(pipe: DynamicIDPipeline, faces: l
         ({"people": 1, "masks": np.zeros((1, 8, 8), np.float32)}, "mask of person 1: it covers nothing"),
         ({"people": 1, "masks": np.full((1, 8, 8), 2.0)}, "values between 0 and 1"),
         ({"people": 2, "masks": np.ones((1, 8, 8))}, "for each of 2 people"),
-        ({"people": 1, "masks": np.ones((1, 8, 8)), "boxes": [[0, 0, 1, 1]]}, "one of the two"),
+        ({"people": 1, "masks": np.ones((1, 8, 8)), "boxes": [[0, 0, 1, 1]]}, "give one of the three"),
     ],
 )
 def test_wrong_arguments_are_named(
