@@ -7,6 +7,8 @@ on the right …". A prompt of one person names no place: "a photo of a woman we
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Sequence
 
 PLACES: dict[int, tuple[str, ...]] = {
@@ -18,6 +20,7 @@ PLACES: dict[int, tuple[str, ...]] = {
 MOST = max(PLACES)
 _COUNTS = {2: "two", 3: "three", 4: "four"}
 _OPEN, _NEXT = ": ", "; "
+_WEARING = ", wearing "
 
 
 def describe_people(people: Sequence[str], setting: str) -> str:
@@ -42,6 +45,36 @@ def with_face_prompts(prompt: str, face_prompts: Sequence[str]) -> str:
     if not people:
         return _joined(prompt, face_prompts[0])
     return scene + _OPEN + _NEXT.join(_joined(*pair) for pair in zip(people, face_prompts, strict=True))
+
+
+def one_by_one(prompt: str, count: int) -> tuple[str, ...]:
+    """Return a prompt of one person for each of the `count` people of `prompt`, from left to right.
+
+    The people may be named by place, or by what they wear ("a photo of two people, wearing a red shirt and a white
+    sweater, blue background"); what else the prompt says belongs to everybody. Raises ValueError where `prompt` is not
+    of so many people, or names another number of them.
+    """
+    if count not in PLACES:
+        raise ValueError(f"{count} people to name one by one, expected 2 to {MOST}")
+    opening = f"a photo of {_COUNTS[count]} people"
+    scene, named = _parts(prompt)
+    if not scene.startswith(opening) or len(named) not in {0, count}:
+        raise ValueError(
+            f"prompt {prompt!r}: expected {opening!r} in its beginning, and then {count} people named by place "
+            f"({', '.join(PLACES[count])}), by what they wear, or not at all"
+        )
+    setting, people = scene.removeprefix(opening), people_of(prompt)
+    if not people and setting.startswith(_WEARING):
+        parts = re.split(r", | and ", setting.removeprefix(_WEARING))
+        clothes = [*itertools.takewhile(lambda part: part.startswith(("a ", "an ")), parts)]
+        if len(clothes) != count:
+            raise ValueError(
+                f"prompt {prompt!r}: {len(clothes)} piece{'s' * (len(clothes) != 1)} of clothing for {count} people; "
+                "expected one each"
+            )
+        setting = "".join(f", {part}" for part in parts[count:])
+        people = tuple(f"a person wearing {one}" for one in clothes)
+    return tuple(f"a photo of {person}{setting}" for person in people or ["a person"] * count)
 
 
 def without_people(prompt: str) -> str:

@@ -17,43 +17,20 @@ from torch import Tensor, nn
 
 from model.network.identity_state import IdentityState
 from model.network.text_encoding import encode_text
-
-# Of a window's side: what two neighbours share of it at most, and where a picture is as wide as `picture_width` says.
-MOST_SHARED, SHARED = 0.5, 0.25
-
-
-def picture_width(people: int, side: int, multiple: int = 8) -> int:
-    """Return the width in pixels of a picture with a window of `side` pixels for each of `people` people."""
-    width = side * (people - (people - 1) * SHARED)
-    return -(-int(width) // multiple) * multiple
-
-
-def window_lefts(people: int, columns: int, side: int) -> list[int]:
-    """Return the first column of each person's window of `side` columns, evenly spread over `columns`.
-
-    Raise ValueError where windows would leave a gap, or share more than half of themselves with a neighbour.
-    """
-    if people < 2:
-        raise ValueError(f"windows for {people} person: expected at least 2 people; one person fills a picture")
-    step = (columns - side) / (people - 1)
-    if not side * (1 - MOST_SHARED) <= step <= side:
-        least, most = side + (people - 1) * side * (1 - MOST_SHARED), people * side
-        raise ValueError(
-            f"windows for {people} people in a picture {columns / side:g} times as wide as high: expected from "
-            f"{least / side:g} to {most / side:g} times"
-        )
-    return [round(place * step) for place in range(people)]
+from model.network.windows import window_lefts
 
 
 class PersonWindows(nn.Module):
     """Stands in for a UNet in one call of a pipeline: it calls the UNet once for each person's window.
 
     `texts` (B, P, T, D): the text of each person's window, in each of B pictures; `pooled` (B, P, E) for XL.
+    `prompts`: one for each of the call's prompts, short enough where those of the windows are.
     """
 
-    def __init__(self, unet: Any, texts: Tensor, pooled: Tensor | None = None) -> None:
+    def __init__(self, unet: Any, prompts: list[str], texts: Tensor, pooled: Tensor | None = None) -> None:
         super().__init__()
         self.unet = unet
+        self.prompts = prompts
         self._texts, self._pooled = texts, pooled
         self._read: dict[Any, tuple[Any, list[Tensor]]] = {}
         self._states: tuple[int, list[IdentityState]] | None = None
@@ -191,7 +168,7 @@ def person_windows(pipe: Any, prompts: Any, pictures: int, copies: int, people: 
         )
     encoded = encode_text(pipe._texts(), [text for one in each for text in one], pipe._execution_device)
     texts, pooled = (part.unflatten(0, (pictures, -1)).repeat_interleave(copies, dim=0) for part in encoded)
-    return PersonWindows(pipe.unet, texts, pooled if pipe.two_text_encoders else None)
+    return PersonWindows(pipe.unet, [one[0] for one in each], texts, pooled if pipe.two_text_encoders else None)
 
 
 def _weights(side: int) -> Tensor:

@@ -21,12 +21,13 @@ _CONDITIONS = (
     "boost",
     "boost_steps",
     "layout_steps",
+    "layout",
     "weights",
     "faces",
     "judges",
 )
 # Settings that older documents lack, with the value that applied then: at this value they are left out.
-_BEFORE = {"guidance_rescale": 0.0, "layout_steps": 0}
+_BEFORE = {"guidance_rescale": 0.0, "layout_steps": 0, "layout": "regions"}
 # Of a hash; enough to tell two apart, and to find one in metrics.json.
 _DIGITS = 12
 # `s` is `id_similarity` in the section `normalised` of metrics.json.

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from model.face.face_prompts import EXPRESSIONS, POSES
-from model.face.people_prompts import people_of, with_face_prompts
+from model.face.people_prompts import one_by_one, people_of, with_face_prompts
 from model.network.methods import DYNAMICID, Method
 from pipelines.evaluation.evaluation_set import MOTIONS, EvaluationSet
 from pipelines.evaluation.variants import (
@@ -43,7 +43,8 @@ class PictureSpec:
     """One picture to draw.
 
     `tokens` (4·P, D) float32 of P `people`, None for the base model alone; `boxes` one (y0, x0, y1, x1) per person or
-    None; `scale` is λ; `threshold` is τ, None for the adapter's; `guidance` None for the parameters' value.
+    None; `windows` a prompt for each person's window, None for regions of one picture; `scale` is λ; `threshold` is τ,
+    None for the adapter's; `guidance` None for the parameters' value.
     """
 
     prompt: str
@@ -55,11 +56,12 @@ class PictureSpec:
     threshold: float | None = None
     guidance: float | None = None
     people: int = 1
+    windows: tuple[str, ...] | None = None
 
     @property
     def key(self) -> str:
         """A sha256 (hex) that is equal for equal pictures."""
-        digest = hashlib.sha256(repr((self.prompt, self.noise, self.settings)).encode())
+        digest = hashlib.sha256(repr((self.prompt, self.noise, self.windows, self.settings)).encode())
         digest.update(b"" if self.tokens is None else self.tokens.tobytes())
         return digest.hexdigest()
 
@@ -67,7 +69,8 @@ class PictureSpec:
     def settings(self) -> tuple[object, ...]:
         """A value that is equal for pictures that can be drawn in one batch."""
         width = 0 if self.tokens is None else len(self.tokens)
-        return (width, self.boxes, self.gate, self.scale, self.threshold, self.guidance, self.people)
+        windows = self.windows is not None
+        return (width, self.boxes, self.gate, self.scale, self.threshold, self.guidance, self.people, windows)
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ class TokenTable:
     """Identity tokens (4, D) float32 by an adapter of `method`.
 
     `own`: of each person's reference; `asked`: of the reference reconfigured by the IMR, by (person, expression,
-    pose); `true`: of each cell's true photo; `multi`: of the true photos of several people, by image id.
+    pose); `true`: of each cell's true photo; `multi`: of the true photos of several people, by image id. `layout`: how
+    pictures of several people are drawn (evaluate.layout).
     """
 
     own: Mapping[int, np.ndarray]
@@ -83,6 +87,7 @@ class TokenTable:
     true: Mapping[int, np.ndarray]
     multi: Mapping[str, np.ndarray]
     method: Method = DYNAMICID
+    layout: str = "regions"
 
 
 @dataclass(frozen=True)
@@ -152,10 +157,15 @@ def multi_spec_of(questions: EvaluationSet, tokens: TokenTable, variant: str, nu
     """Return what `variant` draws for picture `number` of several people."""
     cell = questions.multi_cells[number]
     spec = PictureSpec(questions.multi_prompt_of(cell).text, cell.noise, people=len(cell.people))
+    in_windows = tokens.layout == "windows"
+    if in_windows:
+        spec = replace(spec, windows=one_by_one(spec.prompt, spec.people))
     if variant == TEXT_ONLY or not tokens.method.motion:
         # A prompt that does not name people by place states what somebody does, not who.
         named = with_face_prompts(spec.prompt, cell.face_prompts) if people_of(spec.prompt) else None
         spec = replace(spec, prompt=named or ", ".join((spec.prompt, *cell.face_prompts)))
+        if spec.windows is not None:
+            spec = replace(spec, windows=tuple(map(", ".join, zip(spec.windows, cell.face_prompts, strict=True))))
     if variant == TEXT_ONLY:
         return spec
     if variant == WITHOUT_IMR:
@@ -165,7 +175,7 @@ def multi_spec_of(questions: EvaluationSet, tokens: TokenTable, variant: str, nu
     else:
         mine = [tokens.asked[key] for key in zip(cell.people, cell.expressions, cell.poses, strict=True)]
     gate = tokens.method.gate and variant != WITHOUT_GATE
-    return replace(spec, tokens=np.concatenate(mine), boxes=cell.boxes, gate=gate)
+    return replace(spec, tokens=np.concatenate(mine), boxes=None if in_windows else cell.boxes, gate=gate)
 
 
 def plan_drawing(questions: EvaluationSet, tokens: TokenTable, motions: int, variants: Collection[str] = DRAWN) -> Plan:

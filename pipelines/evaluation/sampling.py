@@ -18,6 +18,7 @@ from model.face.conventions import OURS, Conventions
 from model.face.face import Face
 from model.network.known_pictures import KnownPictures, known_pictures
 from model.network.methods import DYNAMICID
+from model.network.windows import width_in_windows
 from model.processors import use_threads
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
@@ -38,8 +39,9 @@ _SOLVERS = {
     "euler": "EulerDiscreteScheduler",
 }
 _FLOW_SOLVERS = {"euler": "FlowMatchEulerDiscreteScheduler"}
-# Parameters of the section that an adapter's conventions may fix.
-SAMPLED = ("sampler", "steps", "guidance", "guidance_rescale", "boost", "boost_steps", "layout_steps")
+# Parameters of the section that an adapter's conventions may fix, and all that a picture depends on.
+_FIXED = ("sampler", "steps", "guidance", "guidance_rescale", "boost", "boost_steps", "layout_steps")
+SAMPLED = (*_FIXED, "layout")
 
 
 def device() -> str:
@@ -116,8 +118,10 @@ def use_sampler(pipe: Any, name: str) -> None:
 
 def sampling_of(params: Evaluate, conventions: Conventions) -> Evaluate:
     """Return `params` with the sampling that the conventions of an adapter fix in place of their own."""
-    fixed = {name: getattr(conventions, name) for name in SAMPLED}
-    return params.model_copy(update={name: value for name, value in fixed.items() if value is not None})
+    fixed = {name: getattr(conventions, name) for name in _FIXED}
+    # Conventions that say how regions are boosted are of a method that draws in regions.
+    regions = {"layout": "regions"} if conventions.boost is not None else {}
+    return params.model_copy(update={name: value for name, value in fixed.items() if value is not None} | regions)
 
 
 def other_base(pipe: Any) -> dict[str, str]:
@@ -132,9 +136,10 @@ def other_base(pipe: Any) -> dict[str, str]:
 
 
 def multi_person_settings(params: Evaluate, people: int, steps: int | None = None) -> dict[str, float | int]:
-    """Return boost, boost_steps and layout_steps of a pipeline call for `people` people, all 0 for a single person.
+    """Return boost, boost_steps and layout_steps of a pipeline call for `people` people in regions of one picture.
 
-    The numbers of steps in `params` are for `params.steps` in all; for other `steps` they are scaled in proportion.
+    All are 0 for a single person. The numbers of steps in `params` are for `params.steps` in all; for other `steps`
+    they are scaled in proportion.
     """
     share = 0 if people < 2 else 1 if steps is None else steps / params.steps
     return {
@@ -151,8 +156,13 @@ def with_sampler(pipe: Any, sampler: str) -> Any:
     return other
 
 
-def picture_size(resolution: int, people: int, known: KnownPictures | None) -> tuple[int, int]:
-    """Return width and height of a picture of `people` people: a square, except where the base knows a wider one."""
+def picture_size(resolution: int, people: int, known: KnownPictures | None, layout: str = "regions") -> tuple[int, int]:
+    """Return width and height of a picture of `people` people.
+
+    A square; with regions, the size for so many that the base knows; with windows, what these need.
+    """
+    if people > 1 and layout == "windows":
+        return width_in_windows(people, resolution), resolution
     if people < 2 or known is None:
         return resolution, resolution
     return known.size_for(people)
@@ -242,6 +252,7 @@ class CellRenderer:
             true={number: tokens for (number, _), tokens in zip(shown, true, strict=True)},
             multi=dict(zip(several, self._encode(several, face, None), strict=True)),
             method=method,
+            layout=self.params.layout,
         )
 
     def _encode(
@@ -266,7 +277,7 @@ class CellRenderer:
         if spec.guidance is None:
             spec = replace(spec, guidance=self.params.guidance)
         sampling = [getattr(self.params, name) for name in SAMPLED if name != "guidance"]
-        size = picture_size(self.resolution, spec.people, self._known)
+        size = picture_size(self.resolution, spec.people, self._known, self.params.layout)
         return hashlib.sha256(repr((self.key, spec.key, sampling, size)).encode()).hexdigest()
 
     def draw(self, specs: Sequence[PictureSpec]) -> list[DrawnPicture]:
@@ -283,7 +294,7 @@ class CellRenderer:
         import torch
 
         first = specs[0]
-        width, height = picture_size(self.resolution, first.people, self._known)
+        width, height = picture_size(self.resolution, first.people, self._known, self.params.layout)
         arguments: dict[str, Any] = {
             "latents": torch.stack([self._noise(spec.noise, width, height) for spec in specs]),
             "num_inference_steps": self.params.steps,
@@ -308,6 +319,8 @@ class CellRenderer:
                 "return_gate_maps": shows_gate,
                 **multi_person_settings(self.params, 1 if first.boxes is None else len(first.boxes)),
             }
+        if first.windows is not None:
+            arguments["window_prompts"] = [list(spec.windows or ()) for spec in specs]
         done = self.pipe([spec.prompt for spec in specs], **arguments)
         images = np.clip(np.rint(done.images * 255.0), 0, 255).astype(np.uint8)
         gates = done.gate_maps if shows_gate else [None] * len(specs)

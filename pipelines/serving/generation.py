@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from model.face.face_prompts import parse
+from model.face.people_prompts import one_by_one
 from model.network.known_pictures import KnownPictures
+from model.network.windows import window_lefts
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.core.row_schemas import OK
@@ -135,12 +137,13 @@ class Generator:
         if gate_map and not self.has_gate:
             raise UserError(f"a gate map needs an adapter with a gate: {method.name} has none")
         people = len(request.references)
-        if self.known is not None and people > self.known.most_people:
+        windows, one_picture = self._windows(request)
+        if not windows and self.known is not None and people > self.known.most_people:
             raise UserError(
                 f"{people} people: the base was trained on {self.known.most_people} in a picture at most "
-                f"({self.known.file}); draw fewer, or use a base that knows more"
+                f"({self.known.file}); draw fewer, or use a base that knows more" + (one_picture and f"; {one_picture}")
             )
-        width, height = self._size(request)
+        width, height = self._size(request, "windows" if windows else "regions")
         sets = [[self._record(*one) for one in person] for person in request.people]
         combine, edited = self._params.serve.combine, any(request.face_prompts)
         faces = [person_of(records, self._inputs, combine, edited=edited) for records in sets]
@@ -148,13 +151,14 @@ class Generator:
         settings = self.sampling
         steps = request.steps or settings.steps
         # Published code boosts the box of one person, too.
-        regions = max(people, 2) if ways.boost_one_person and request.boxes else people
+        regions = max(people, 2) if ways.boost_one_person and request.boxes else 1 if windows else people
         pipeline = self._pipeline if request.sampler is None else with_sampler(self._pipeline, request.sampler)
         done = pipeline(
             request.prompt,
             faces=faces,
             face_prompts=[text or None for text in request.face_prompts] or None,
             boxes=[list(box) for box in request.boxes] or None,
+            window_prompts=list(windows) or None,
             identity_scale=request.scale * ways.identity_scale,
             negative_prompt=request.negative_prompt or ways.negative_prompt or None,
             num_inference_steps=steps,
@@ -167,13 +171,15 @@ class Generator:
             callback_on_step_end=None if on_step is None else _step_callback(on_step, steps),
             **multi_person_settings(settings, regions, steps),
         )
-        cut = self._pipeline.cut_from(request.prompt)
+        cut = max((self._pipeline.cut_from(text) for text in windows or (request.prompt,)), key=len)
         # An adapter by published conventions reads the text of the face prompt itself.
         verbatim = ways.target_prompt == "verbatim"
         asked = [] if verbatim else [(text, parse(text).note) for text in request.face_prompts]
         notes = [
             *(f"face prompt {text!r}: {note}" for text, note in asked if note),
-            *self._unknown_size(people, width, height),
+            *([one_picture] if one_picture else []),
+            # The base sees one window, a square, at a time.
+            *(self._unknown_size(1, height, height) if windows else self._unknown_size(people, width, height)),
             *_poor_boxes(request.boxes, self._side, width, height),
         ]
         if method.facial_parts and people > 1:
@@ -206,12 +212,29 @@ class Generator:
         # A size that the conventions fix is a square.
         return self.known if self._pipeline.conventions.resolution is None else None
 
-    def _size(self, request: DrawRequest) -> tuple[int, int]:
+    def _windows(self, request: DrawRequest) -> tuple[tuple[str, ...], str]:
+        """Return the prompt of each person's window, none for regions of one picture; and why it is one, if unasked.
+
+        Boxes, and a size in which windows have no place, ask for regions.
+        """
+        from pipelines.evaluation.sampling import picture_size
+
+        people = len(request.references)
+        if people < 2 or self.sampling.layout != "windows" or request.boxes:
+            return (), ""
+        usual = picture_size(self._side, people, None, "windows")
+        try:
+            window_lefts(people, request.width or usual[0], request.height or usual[1])
+            return one_by_one(request.prompt, people), ""
+        except ValueError as error:
+            return (), f"everybody is drawn in one picture, not in a window each: {error}"
+
+    def _size(self, request: DrawRequest, layout: str) -> tuple[int, int]:
         """Return width and height of the picture; raise UserError where it is too large for the base."""
         from pipelines.evaluation.sampling import picture_size
 
         side = self._side
-        usual = picture_size(side, len(request.references), self._known_sizes)
+        usual = picture_size(side, len(request.references), self._known_sizes, layout)
         width, height = request.width or usual[0], request.height or usual[1]
         if width * height > _LARGEST * side * side:
             raise UserError(

@@ -116,6 +116,10 @@ class Evaluate(Section):
         1, description="Processes that draw and judge, each with its own networks; of several GPUs each takes the next."
     )
     bootstrap: int = Field(1000, description="Number of resamples of the people for the 95 % intervals.")
+    layout: Literal["regions", "windows"] = Field(
+        "regions",
+        description="Several people: regions of one picture (as the paper), or a window of a wide picture for each.",
+    )
     layout_steps: int = Field(0, ge=0, description="Number of first steps without LoRA, with several people.")
     boost_steps: int = Field(0, description="Number of first steps with `boost`, with several people.")
     boost: float = Field(0.0, description="Added to the gate inside boxes; outside, the gate is divided by 1 + boost.")

@@ -12,7 +12,6 @@ import torch
 
 from model.face.face import Face
 from model.foundation.random_models import RandomModels
-from model.inference.person_windows import picture_width, window_lefts
 from model.inference.pipeline import DynamicIDPipeline, DynamicIDXLPipeline
 from model.network.adapter import Adapter
 from model.network.base import load_base
@@ -33,26 +32,6 @@ def xl(random_models: RandomModels, make_adapter: Callable[..., Adapter], tmp_pa
 
 def windows(pipe: Any, faces: list[Face], **settings: Any) -> Any:
     return draw(pipe, faces=faces, window_prompts=TWO, **{**WIDE, **settings})
-
-
-@pytest.mark.parametrize(
-    ("people", "columns", "lefts"), [(2, 28, [0, 12]), (3, 40, [0, 12, 24]), (4, 64, [0, 16, 32, 48])]
-)
-def test_windows_are_spread_evenly(people: int, columns: int, lefts: list[int]) -> None:
-    assert window_lefts(people, columns, 16) == lefts
-
-
-@pytest.mark.parametrize("columns", [23, 33])
-def test_windows_that_leave_a_gap_or_share_too_much_are_refused(columns: int) -> None:
-    with pytest.raises(ValueError, match=r"2 people in a picture .* expected from 1.5 to 2 times"):
-        window_lefts(2, columns, 16)
-    with pytest.raises(ValueError, match="1 person: expected at least 2"):
-        window_lefts(1, columns, 16)
-
-
-def test_a_picture_is_as_wide_as_its_windows_that_share_a_quarter() -> None:
-    assert [picture_width(people, 64) for people in (2, 3, 4)] == [112, 160, 208]
-    assert picture_width(2, 504) == 888  # of 882, the next multiple of 8
 
 
 def test_windows_that_share_nothing_are_pictures_of_one_person_each(pipe: DynamicIDPipeline, faces: list[Face]) -> None:

@@ -270,6 +270,15 @@ def test_size_number_sampler_and_the_face_that_is_meant(
     assert "sampler euler: expected one of ddim, dpm" in refused(draw("x.png", *first, "--sampler", "euler"))
     crowd = refused(draw("x.png", *first, *second, *first))
     assert "3 people: the base was trained on 2 in a picture at most" in crowd
+    assert "everybody is drawn in one picture, not in a window each: prompt 'a photo of a person" in crowd
+    together = "a photo of three people, blue background"
+    three = draw("three.png", *first, *second, *first, prompt=together)
+    assert three.exit_code == 0, three.output
+    assert "not trained on" not in three.stderr
+    assert picture("three.png").shape == (64, 160, 3)
+    square = draw("two.png", *first, *second, "--width", "64", prompt="a photo of two people")
+    assert "not in a window each: windows for 2 people in a picture 1 times as wide as high" in square.stderr
+    assert picture("two.png").shape == (64, 64, 3)
     boxes = [f"{drawn_people[0]}@0.1,0.1,0.9,0.6", f"{drawn_people[1]}@0.5,0.5,0.6,0.6"]
     poor = draw("poor.png", "--reference", boxes[0], "--reference", boxes[1])
     assert poor.exit_code == 0

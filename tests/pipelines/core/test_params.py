@@ -25,13 +25,13 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "6ec574289f8e3fb5a7e00eb8955b1c9155335401541f524904538ca1c6e7dea9",
-    "showcase": "c5fcc716f60d21ca775625aa442e1ab1a152aeb5dc3890fd7cee2d8866e5a5d2",
-    "photographs": "2b945ada935cb404507ae5075eb43cf65c5829650967100953b42fe523c07f6e",
-    "sd15": "819fe83c2201685537cb56fe1f1c4b09fcebebaea856f81cda48fe9a823d09a6",
-    "sdxl": "755e4a17c896815630df0fa5f434c27254fb2faa63486eba5f6dd3a2b00bd3f1",
-    "flux": "2f4194028517f067584c60aad9d518ed92bd1564c631bc808cd8f40b97e78fe6",
-    "tiny_dit": "e8553f841e105d7cfb242d17266a5d456a261244ecfc92ae5927c6d9bd0eaa17",
+    "tiny": "cf61f354c5426cd6cd59dc0d410646e75383bc41ba7c0b5a7b81fb10977b13f8",
+    "showcase": "ddb24717883f360eba3d85a5c748d3e0a145558fdc44e589021868efdfd41940",
+    "photographs": "f5600989bd611f43eb461e147d02267b233f73850227baa727d8bb81cbf2559a",
+    "sd15": "380b5522f3920378095e5fb7b96817a6c0169a08ad43ffe8182f3976842a5144",
+    "sdxl": "edac2194289ee4f62425ee8c42f083309f69a401e6aeab3a25d15fd9e8053765",
+    "flux": "9752661b7c3e585990b10b763923c94945fd6cb6f32ed15a41ea5208aeb791ec",
+    "tiny_dit": "45f40daaa5d1f24591a83edffbe53392cb6d807bf0e6be4162e903e9d708288b",
 }
 
 

@@ -143,6 +143,24 @@ def test_every_variant_draws_pictures_of_several_people_from_the_same_noise(ask:
     assert [parse(text).expression for text in people_of(three)] == list(questions.multi_cells[-2].expressions)
 
 
+def test_in_windows_everybody_has_a_prompt_instead_of_a_box(ask: Ask) -> None:
+    questions = ask(5, people=5, several_people=SeveralPeople(two=6, three=3, four=3))
+    tokens = some_tokens(questions)
+    regions, windows = (plan_drawing(questions, replace(tokens, layout=layout), 3) for layout in ("regions", "windows"))
+    for number, cell in enumerate(questions.multi_cells):
+        before, model = (plan.specs[plan.multi["model"][number]] for plan in (regions, windows))
+        assert (model.boxes, model.noise, model.people) == (None, before.noise, before.people)
+        assert np.array_equal(model.tokens, before.tokens)
+        assert model.windows is not None
+        assert len(model.windows) == len(cell.people)
+        assert all(text.startswith("a photo of a person wearing a") for text in model.windows)
+        alone = windows.specs[windows.multi["text_only"][number]]
+        assert alone.tokens is None
+        assert alone.windows == tuple(", ".join(pair) for pair in zip(model.windows, cell.face_prompts, strict=True))
+    single = windows.cells["model"][0]
+    assert windows.specs[single].windows is None
+
+
 def test_everybody_in_a_picture_is_asked_something_else(ask: Ask) -> None:
     questions = ask(9, people=9, several_people=SeveralPeople(two=35, three=35, four=35))
     for count in (2, 3, 4):

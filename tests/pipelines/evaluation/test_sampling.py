@@ -89,15 +89,20 @@ def test_pictures_of_several_people_have_the_size_that_the_base_knows(params: Pa
     known = KnownPictures(tmp_path, {(64, 64): (1, 2), (128, 64): (3,)})
     assert [picture_size(64, people, known) for people in (1, 2, 3)] == [(64, 64), (64, 64), (128, 64)]
     assert picture_size(512, 3, None) == (512, 512)
+    assert [picture_size(64, people, known, "windows") for people in (1, 2, 3)] == [(64, 64), (112, 64), (160, 64)]
 
 
 def test_more_people_than_the_base_knows_are_not_measurable_and_said(params: Params, project: Path) -> None:
     asked = SeveralPeople(two=5, three=2, four=0)
-    several, beyond = drawable_people(
-        params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"several_people": asked})})
-    )
+
+    def drawable(layout: str) -> tuple[SeveralPeople, dict[int, str]]:
+        changes = {"several_people": asked, "layout": layout}
+        return drawable_people(params.model_copy(update={"evaluate": params.evaluate.model_copy(update=changes)}))
+
+    several, beyond = drawable("regions")
     assert several == SeveralPeople(two=5, three=0, four=0)
     assert beyond == {3: "the base was trained on 2 in a picture at most (weights/manifest.json)"}
+    assert drawable("windows") == (asked, {})
 
 
 def test_another_number_of_steps_keeps_their_share(params: Params) -> None:
