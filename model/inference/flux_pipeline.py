@@ -67,6 +67,7 @@ class DynamicIDFluxPipeline(IdentityPipeline, FluxPipeline):
     flow_matching = True
     attention_kwargs = "joint_attention_kwargs"
     batched_guidance = False
+    in_windows = False
     do_classifier_free_guidance = False
     _optional_components: ClassVar[list[str]] = [
         *FluxPipeline._optional_components,

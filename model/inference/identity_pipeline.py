@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -44,6 +44,8 @@ class IdentityPipeline(AdapterPipeline):
     Several threads may call one pipeline: calls store no state in it.
     """
 
+    in_windows: ClassVar[bool] = True
+    """Whether several people can be drawn in windows."""
     _fusion: PartFusion | None = None
 
     def tokens_of(self, faces: Faces, face_prompts: FacePrompts | None = None) -> Tensor:

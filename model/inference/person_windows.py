@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.network.base import SDXL
 from model.network.identity_state import IdentityState
 from model.network.text_encoding import encode_text
 from model.network.windows import window_lefts
@@ -154,10 +155,13 @@ def person_windows(pipe: Any, prompts: Any, pictures: int, copies: int, people: 
     """Return what stands in for the UNet of a pipeline in one call; None without `prompts`.
 
     `prompts`: one for each person of every one of `pictures` prompts, of which `copies` are drawn, or one such list for
-    each. `people`: the number with an identity, 0 where none is given. Raise ValueError for other numbers.
+    each. `people`: the number with an identity, 0 where none is given. Raise ValueError for other numbers, and for a
+    base without a UNet.
     """
     if prompts is None:
         return None
+    if not pipe.in_windows:
+        raise ValueError("window_prompts: this base draws several people in regions of one picture")
     nested = [list(one) if isinstance(one, list | tuple) else one for one in prompts]
     each: Sequence[Any] = nested if nested and isinstance(nested[0], list) else [nested] * pictures
     counts = {len(one) if isinstance(one, list) else 0 for one in each}
@@ -168,7 +172,7 @@ def person_windows(pipe: Any, prompts: Any, pictures: int, copies: int, people: 
         )
     encoded = encode_text(pipe._texts(), [text for one in each for text in one], pipe._execution_device)
     texts, pooled = (part.unflatten(0, (pictures, -1)).repeat_interleave(copies, dim=0) for part in encoded)
-    return PersonWindows(pipe.unet, [one[0] for one in each], texts, pooled if pipe.two_text_encoders else None)
+    return PersonWindows(pipe.unet, [one[0] for one in each], texts, pooled if pipe.family == SDXL else None)
 
 
 def _weights(side: int) -> Tensor:

@@ -222,6 +222,8 @@ class Generator:
         people = len(request.references)
         if people < 2 or self.sampling.layout != "windows" or request.boxes:
             return (), ""
+        if not self._pipeline.in_windows:
+            return (), "everybody is drawn in one picture: this base does not draw in windows"
         usual = picture_size(self._side, people, None, "windows")
         try:
             window_lefts(people, request.width or usual[0], request.height or usual[1])

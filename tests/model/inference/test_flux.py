@@ -181,3 +181,8 @@ def test_bad_input_is_named(
         shutil.copytree(kinds["dev"].pipeline / part, broken / part)
     with pytest.raises(ValueError, match="joint_attention_dim 64; expected 40, the width of the text"):
         load_base(broken, kinds["clip"].image_encoder)
+
+
+def test_windows_are_for_other_bases(schnell: DynamicIDFluxPipeline, faces: list[Face]) -> None:
+    with pytest.raises(ValueError, match="this base draws several people in regions of one picture"):
+        draw(schnell, faces=faces, window_prompts=["a man", "a woman"], height=64, width=128)
