@@ -8,7 +8,7 @@
 
 Run it in a checkout whose data/processed has the people. `--set` changes parameters of both layouts, such as
 `evaluate.boost=0`. Every layout draws the same cells from the same noise. Intervals are over people: each has the mean
-of the pictures that they are in. The last line is JSON; `--sheet` writes pictures to look at.
+of the pictures that they are in. The last line is JSON; `--sheet` writes pictures.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A base that has seen few pictures of several people draws one person well and two badly. Here the picture is wider than
 high, and the denoiser sees one square of it at a time: a picture of one person, with the prompt and identity of that
 person. Where windows overlap, their predictions are averaged, so that they meet in one picture. No layer sees two
-people, so that nothing of one leaks into another; nor can anybody look at or touch anybody.
+people, so that nothing of one leaks into another; nor can anybody touch anybody.
 """
 
 from __future__ import annotations

@@ -204,6 +204,11 @@ def load_renderer(params: Params, adapter: Path) -> CellRenderer:
     pipe = load_pipeline(params, adapter)
     if pipe.adapter.method.motion and not pipe.adapter.takes_face_prompts:
         raise UserError(f"{adapter}: this adapter has no IMR yet; run train_imr, which adds it")
+    if params.evaluate.layout == "windows" and not pipe.in_windows:
+        raise UserError(
+            f"evaluate.layout=windows: {params.base.pipeline} draws several people in regions of one picture only; set "
+            "evaluate.layout=regions"
+        )
     # Names with an underscore are of the folder and the library that wrote it.
     configs = [part.config.items() for part in (pipe.denoiser, pipe.vae, pipe.scheduler)]
     written = [sorted((key, repr(value)) for key, value in items if not key.startswith("_")) for items in configs]

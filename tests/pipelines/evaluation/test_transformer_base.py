@@ -27,7 +27,9 @@ def home(random_params: Params, tmp_path: Path) -> Home:
     folders = {"pipeline": str(models.pipeline), "image_encoder": str(models.image_encoder)}
     changed = {
         "base": random_params.base.model_copy(update=folders),
-        "evaluate": random_params.evaluate.model_copy(update={"sampler": "euler", "guidance_rescale": 0.0}),
+        "evaluate": random_params.evaluate.model_copy(
+            update={"sampler": "euler", "guidance_rescale": 0.0, "layout": "regions"}
+        ),
     }
     return random_params.model_copy(update=changed), adapter
 
@@ -60,3 +62,13 @@ def test_a_request_is_drawn_and_another_sampler_refused(home: Home, drawn_people
     assert happy.gate_map is not None
     with pytest.raises(UserError, match="sampler ddim: the base is one of flow matching; expected euler"):
         generator.draw(DrawRequest((one,), sampler="ddim", **words))
+
+
+@pytest.mark.realdata
+def test_windows_are_for_other_bases(home: Home, processed: Path, tmp_path: Path) -> None:
+    params, adapter = home
+    windows = params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"layout": "windows"})})
+    with pytest.raises(
+        UserError, match=r"draws several people in regions of one picture only; set evaluate\.layout=regions"
+    ):
+        run(windows, Inputs(processed, adapter, work=None), Outputs(tmp_path / "m.json", tmp_path / "i.html"))
