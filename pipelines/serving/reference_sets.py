@@ -41,21 +41,22 @@ def person_of(
 def doubt(records: Sequence[FaceRecord], names: Sequence[str], recogniser: Recogniser) -> str:
     """Return why the references of a person may be of different people, with their similarity; "" for no doubt.
 
-    They are of one person where a chain of similar ones links them all: two are similar from the recogniser's
-    calibrated threshold on.
+    They are of one person where a chain of similar ones links them all: two are similar from the cosine on that all
+    but one in fifty pairs of one person reach; where that is not measured, from the recogniser's threshold on.
     """
     try:
-        bound = recogniser.thresholds().similarity
+        known = recogniser.thresholds()
     except UserError as error:
         return f"{', '.join(names)}: not checked whether they show one person: {error}"
+    bound = known.doubtful or known.similarity
     embeddings = np.stack([record.embedding for record in records if record.embedding is not None])
     linked, similarity = linked_with_first(embeddings, bound)
     if linked.all():
         return ""
     here, there = (", ".join(np.array(names, object)[rows]) for rows in (linked, ~linked))
     return (
-        f"{here} and {there} may show different people: similarity {similarity:.2f}, below {bound:g}, from which on "
-        f"two faces are one person to {recogniser.pack}; the picture shows a mixture of them"
+        f"{here} and {there} may show different people: similarity {similarity:.2f}, below {bound:g}, which photos of "
+        f"one person reach to {recogniser.pack}; if so, the picture shows a mixture of them"
     )
 
 

@@ -188,6 +188,8 @@ def _thresholds(
         same=same,
         excess=round(pairs.tail[1], 4),
         copies=round((1 + same) / 2, 3),
+        # A recogniser that tells people apart worse than its photos of one person differ has no lower bound than this.
+        doubtful=round(min(max(pairs.doubtful, 0.01), similarity), 3),
         measured=Measured(
             people=int(person.max()) + 1,
             photos=len(person),

@@ -58,10 +58,11 @@ class RecogniserThresholds(Section):
     """Cosines of one recogniser.
 
     `similarity`: two faces, or two groups by the mean of their pairs, that are at least as similar are one person.
-    `same`: the typical (median) similarity of two photos of one person. `excess`: by how much the pairs of two people
-    that are above a high bound exceed it on average. `copies`: two pictures that are less similar are no copies of one
-    photo. `turns`: two turns of one photo that are less similar show the network different people;
-    None: not measured. `mirror`: whether averaging a face with its mirror image separates people better.
+    `same`: the typical (median) similarity of two photos of one person. `doubtful`: one in fifty pairs of one person's
+    photos is less similar, so that references that are may show two people; None: not measured. `excess`: by how much
+    the pairs of two people that are above a high bound exceed it on average. `copies`: two pictures that are less
+    similar are no copies of one photo. `turns`: two turns of one photo that are less similar show the network different
+    people; None: not measured. `mirror`: whether averaging a face with its mirror image separates people better.
     """
 
     network: str
@@ -69,6 +70,7 @@ class RecogniserThresholds(Section):
     same: float = Field(gt=0, lt=1)
     excess: float = Field(gt=0, lt=1)
     copies: float = Field(gt=0, lt=1)
+    doubtful: float | None = Field(None, gt=0, lt=1)
     turns: float | None = Field(None, gt=0, lt=1)
     mirror: bool = False
     measured: Measured | None = None

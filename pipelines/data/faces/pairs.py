@@ -16,21 +16,32 @@ import numpy as np
 # Among the many pairs of a pile of photos, a false one in ten thousand still joins hardly anybody (docs/log/curation).
 RATE = 1e-4
 _TAIL = 1e-3
+# Pairs of one person that are less similar are doubted: one in fifty.
+DOUBTFUL = 0.02
 _BINS, _BLOCK, _RESAMPLES = 4000, 1024, 1000
 EDGES = np.linspace(-1, 1, _BINS + 1)
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Histograms of the cosines of pairs of one person and of two, between `EDGES`."""
+    """Histograms of the cosines of pairs of one person and of two, between `EDGES`.
+
+    In `by_person`, pairs of one person have weights by which every person counts once.
+    """
 
     same: np.ndarray
     other: np.ndarray
+    by_person: np.ndarray
 
     @property
     def typical(self) -> float:
         """The median cosine of two photos of one person."""
         return float(EDGES[np.searchsorted(np.cumsum(self.same), self.same.sum() / 2)])
+
+    @property
+    def doubtful(self) -> float:
+        """The cosine that a share `DOUBTFUL` of the pairs of one person does not reach, if every person counts once."""
+        return float(EDGES[np.searchsorted(np.cumsum(self.by_person), DOUBTFUL * self.by_person.sum())])
 
     @property
     def tail(self) -> tuple[float, float]:
@@ -59,7 +70,9 @@ class Accepted:
 
 def count_pairs(embeddings: np.ndarray, person: np.ndarray) -> Pairs:
     """Count the cosines of all pairs of unit-norm `embeddings` (N, D); `person` (N,) from 0 says whose they are."""
-    same, other = np.zeros(_BINS, np.int64), np.zeros(_BINS, np.int64)
+    same, other, by_person = np.zeros(_BINS, np.int64), np.zeros(_BINS, np.int64), np.zeros(_BINS)
+    photos = np.bincount(person)
+    weights = 2 / np.maximum(photos * (photos - 1), 1)
     for start, cosines in _blocks(embeddings):
         here = np.arange(start, start + len(cosines))
         later = np.arange(start, len(embeddings)) > here[:, None]
@@ -67,7 +80,9 @@ def count_pairs(embeddings: np.ndarray, person: np.ndarray) -> Pairs:
         place = np.clip(((cosines + 1) / 2 * _BINS).astype(np.int32), 0, _BINS - 1)
         same += np.bincount(place[later & one], minlength=_BINS)
         other += np.bincount(place[later & ~one], minlength=_BINS)
-    return Pairs(same, other)
+        whose = np.broadcast_to(person[here][:, None], place.shape)[later & one]
+        by_person += np.bincount(place[later & one], weights[whose], _BINS)
+    return Pairs(same, other, by_person)
 
 
 def accepted(embeddings: np.ndarray, person: np.ndarray, threshold: float) -> Accepted:

@@ -38,6 +38,12 @@ def test_references_that_no_chain_of_similar_ones_links_are_named(angles: tuple[
     assert note.startswith(begin) if begin else note == ""
 
 
+def test_references_are_doubted_below_what_photos_of_one_person_reach() -> None:
+    known = Recogniser("pack", "0" * 64, KNOWN.model_copy(update={"doubtful": 0.4}))
+    assert doubt([record(0), record(65)], ["a", "b"], known) == ""
+    assert "similarity 0.34, below 0.4" in doubt([record(0), record(70)], ["a", "b"], known)
+
+
 def test_an_unknown_recogniser_is_named() -> None:
     note = doubt([record(0), record(90)], ["a", "b"], Recogniser("pack", "0" * 64, None))
     assert note.startswith("a, b: not checked whether they show one person: the recogniser pack (000000000000) has no")

@@ -71,6 +71,8 @@ def test_thresholds_are_measured_written_and_found_by_the_recogniser(params: Par
     known = found.thresholds()
     assert known == read_own(tmp_path).recognisers[report.recogniser]
     assert 0.1 < known.similarity < known.same < known.copies < 1
+    assert known.doubtful is not None
+    assert 0 < known.doubtful <= known.similarity
     assert known.same == pytest.approx(1 / 1.36, abs=0.02)
     assert known.measured is not None
     assert (known.measured.people, known.measured.photos) == (PEOPLE, PEOPLE * EACH)
