@@ -35,7 +35,7 @@ PANELS: dict[str, tuple[str, ...]] = {
         "export",
     ),
     "Training": (
-        *("configure", "train-anchoring", "train-imr", "evaluate", "summary", "blind", "repro", "record"),
+        *("configure", "train-anchoring", "train-imr", "evaluate", "summary", "compare", "blind", "repro", "record"),
         *("generate", "app", "foundation", "convert"),
     ),
     "Registry": ("register", "promote", "rollback", "drift", "lineage", "reproduce", "retrain"),

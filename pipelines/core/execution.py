@@ -93,6 +93,12 @@ def note_samples(step: int, picture: Any) -> None:
             _append(Path(file), time=time.time(), step=step, samples=f"step-{step:08d}.png")
 
 
+def note_cuda_peak(peak: int) -> None:
+    """Note the most bytes of a GPU's memory that this process held, in the execution that it belongs to."""
+    if file := os.environ.get(VARIABLE):
+        _append(Path(file), time=time.time(), peak_cuda_bytes=peak)
+
+
 def read_execution(root: Path, stage: str) -> Execution | None:
     """Return the newest execution of `stage` in the checkout `root`, None where there is none; lines may be missing."""
     try:

@@ -61,6 +61,21 @@ def share(lock: Path, taken: Exception, alone: Callable[[], object] | None = Non
 
 
 @contextmanager
+def hold_with_children(lock: Path, waiting: Callable[[], object]) -> Iterator[int]:
+    """Hold the file `lock` alone during the block; `waiting` is called once where another process holds it.
+
+    Yields a descriptor: a child process that is given it (`pass_fds`) holds the lock, too, until it ends. So whoever
+    comes after a killed process waits for the work that its children still do.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a+b") as file:
+        if not _lock(file, fcntl.LOCK_EX):
+            waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
+
+
+@contextmanager
 def staying(folder: Path) -> Iterator[None]:
     """Keep others from removing `folder` during the block, where it is the workspace of a run and can be written to.
 

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 
-def render_page(template: Path, **values: Any) -> str:
-    """Return the template file filled with the escaped `values`; raise UndefinedError where one is missing."""
+def render_page(template: Path, *others: Path, **values: Any) -> str:
+    """Return the template file filled with the escaped `values`; raise UndefinedError where one is missing.
+
+    It may import templates beside it, and those in the folders `others`.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    loader = FileSystemLoader(template.parent)
+    loader = FileSystemLoader([template.parent, *others])
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from pipelines.evaluation.seen import leave_out_seen, ledgers_of, plain
 if TYPE_CHECKING:
     from pipelines.evaluation.evaluation_set import EvaluationSet
     from pipelines.evaluation.photos import HeldOut
+    from pipelines.evaluation.protocol import EvaluationResult
     from pipelines.evaluation.sampling import CellRenderer
 
 # The folder of pages of people, with the pictures that they show.
@@ -43,14 +44,15 @@ def evaluate(
     losses: Mapping[str, Path] | None = None,
     variants: Collection[str] = DRAWN,
     work: Path | None = None,
+    keep: Callable[[EvaluationResult], object] | None = None,
 ) -> dict[str, Any]:
     """Evaluate `adapter` on the held-out people of `processed`; write `metrics` (JSON) and `report` (HTML).
 
     `losses` maps a training to its loss curve (CSV) for the report; `variants` is as in `run_protocol`; `work` is the
-    folder of the pictures, from which an evaluation that was killed goes on (default: a temporary one). Returns the
-    contents of `metrics`. Raises UserError where a model, a judge, the IMR or a loss curve is missing, or there are
-    fewer than two usable people; StageFailed where a held-out person also has photos in another split, the disk is too
-    small or a process dies.
+    folder of the pictures, from which an evaluation that was killed goes on (default: a temporary one); `keep` is
+    called with the result before the outputs are written. Returns the contents of `metrics`. Raises UserError where a
+    model, a judge, the IMR or a loss curve is missing, or there are fewer than two usable people; StageFailed where a
+    held-out person also has photos in another split, the disk is too small or a process dies.
     """
     from pipelines.core.weights.domains import check_domains, domains_of, network_domains
     from pipelines.evaluation.batches import BatchRunner
@@ -99,6 +101,8 @@ def evaluate(
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         mark = metrics_mark(text.encode())
         page = write_report(result, document, curves, mark, paper)
+        if keep is not None:
+            keep(result)
         write_atomically(metrics, text)
         write_atomically(report, page)
         if work is not None and write_people(result, work / _PEOPLE, mark):

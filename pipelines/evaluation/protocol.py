@@ -124,17 +124,17 @@ class EvaluationResult:
                 for variant, found in self.confusions.items()
             },
             "judges": {name: one.plain() for name, one in self.qualities.items()},
-            "by_unit": self._by_unit(),
+            "by_unit": self.by_unit(),
             "settings": dict(settings),
             **({"sweeps": sweeps} if sweeps else {}),
         }
 
-    def _by_unit(self) -> dict[str, list[float | None]]:
-        """Return the model's metrics for each person or picture of several, for paired comparisons with another."""
-        scores, people = self.scores[MODEL], len(self.questions.people)
+    def by_unit(self, variant: str = MODEL) -> dict[str, list[float | None]]:
+        """Return a variant's metrics for each person or picture of several, for paired comparisons with another."""
+        scores, people = self.scores[variant], len(self.questions.people)
         columns = {
             **{metric: person_means(scores, metric, people) for metric in METRICS if metric in scores.columns},
-            **_columns(self.questions, self.multi[MODEL]),
+            **_columns(self.questions, self.multi[variant]),
         }
         return {
             name: [None if np.isnan(one) else round(float(one), 6) for one in values]

@@ -24,7 +24,18 @@ from pipelines.versions.dvc import dvc, dvc_problem, local_stores
 from pipelines.versions.git import git
 from pipelines.versions.handover import removed_elsewhere
 from pipelines.versions.interrupted import unfinished_objects
-from pipelines.versions.state import CACHE, CURATE, DRIFT, EVALUATION, LOCK, PREPROCESS, RESUME, STATE, shared_state
+from pipelines.versions.state import (
+    CACHE,
+    COMPARE,
+    CURATE,
+    DRIFT,
+    EVALUATION,
+    LOCK,
+    PREPROCESS,
+    RESUME,
+    STATE,
+    shared_state,
+)
 from pipelines.versions.workspace import is_temporary, workspaces
 
 _DAY = 86400.0
@@ -143,6 +154,7 @@ def _checkpoints(root: Path, days: float, now: float) -> Iterator[Item]:
 def _caches(state: Path, params: Keeping, now: float) -> list[Item]:
     """Return the entries of the caches in `state`; those used last are kept, up to the limits of age and size."""
     items = [item for name in (CACHE, PREPROCESS, CURATE, EVALUATION, DRIFT) for item in _entries(state / name, now)]
+    items += _cells(state / COMPARE, now)
     busy = {item.lock for item in items if item.lock is not None and is_held(item.lock)}
     most = float("inf") if params.caches_gb is None else params.caches_gb * 1e9
     reasons: dict[Path, str | None] = {}
@@ -155,6 +167,14 @@ def _caches(state: Path, params: Keeping, now: float) -> list[Item]:
             reasons[item.path] = _BUSY if item.lock in busy else None
             held -= item.size if reasons[item.path] is None else 0
     return [replace(item, kept=reasons[item.path]) for item in items]
+
+
+def _cells(folder: Path, now: float) -> Iterator[Item]:
+    """Yield the trainings and evaluations of comparisons, each of which is removed as a whole."""
+    for path in sorted(folder.glob("*/*/")):
+        parts = [file.stat() for file in path.rglob("*") if file.is_file()]
+        used = max((max(part.st_mtime, part.st_atime) for part in parts), default=path.stat().st_mtime)
+        yield Item("cache", path, (now - used) / _DAY, sum(part.st_size for part in parts), None, folder / LOCK)
 
 
 def _entries(folder: Path, now: float) -> Iterator[Item]:

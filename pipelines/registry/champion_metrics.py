@@ -166,7 +166,7 @@ class Alone:
 
         client, end = open_registry(root), round(time.time() * 1000)
         every = {**tags, "conditions": conditions(self.metrics), "evaluation_set": self.metrics["evaluation_set"]}
-        shown, numbers = _photos_of(root), evaluation_metrics(self.metrics)
+        shown, numbers = photos_of(root), evaluation_metrics(self.metrics)
         named = {f"dynamicid.{key}": value for key, value in every.items()} | shown | source_tags(root, "register")
         named["mlflow.note.content"] = describe_run("evaluate", self.metrics, numbers, restored=False)
         given = self.params.model_dump(mode="json", by_alias=True)
@@ -181,7 +181,7 @@ class Alone:
         return run_id
 
 
-def _photos_of(root: Path) -> dict[str, str]:
+def photos_of(root: Path) -> dict[str, str]:
     """Return the tags of the dataset and the processed photos in `root`; none where nothing says what they are."""
     from pipelines.registry.lineage import lineage_of
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.core.chain import PROCESSED
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.core.execution import note_row, note_samples
+from pipelines.core.execution import note_cuda_peak, note_row, note_samples
 from pipelines.core.files import atomic_folder, write_atomically
 from pipelines.core.locks import hold, share
 from pipelines.core.params import Params
@@ -186,6 +186,10 @@ def training_run(
         accelerator.wait_for_everyone()
         with deterministic(accelerator.device) as inexact:
             yield Run(accelerator, checkpoints, inputs.resume_from, note_row, note_samples, inexact)
+        if main and accelerator.device.type == "cuda":
+            import torch
+
+            note_cuda_peak(torch.cuda.max_memory_allocated(accelerator.device))
         accelerator.wait_for_everyone()
         if main:
             checkpoints.clear(keep_last=settings.can_be_continued)

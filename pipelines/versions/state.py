@@ -17,7 +17,7 @@ VARIABLE = "DYNAMICID_STATE"
 # The state of a checkout, unless DYNAMICID_STATE names another folder, and the folders in it that workspaces share.
 STATE = ".dynamicid"
 PREPROCESS, CURATE, CACHE, EVALUATION, RESUME = "preprocess", "curate", "cache", "evaluation", "resume"
-DRIFT = "drift"
+DRIFT, COMPARE = "drift", "compare"
 # In each but the last: held together by the stages that work there, alone by whoever removes something.
 LOCK = ".lock"
 

@@ -42,7 +42,7 @@ from pipelines.versions.places import (
     parts_of,
 )
 from pipelines.versions.state import CACHE as RECORDS
-from pipelines.versions.state import CURATE, DRIFT, EVALUATION, LOCK, PREPROCESS, RESUME, STATE, states_of
+from pipelines.versions.state import COMPARE, CURATE, DRIFT, EVALUATION, LOCK, PREPROCESS, RESUME, STATE, states_of
 from pipelines.versions.workspace import all_runs_folders
 
 DATA = "data"
@@ -125,7 +125,7 @@ def hold_locks(root: Path, others: Iterable[Path]) -> Iterator[None]:
             faces = folder / FACES
             locks = [faces.with_name(f".{faces.name}.lock")] if faces.parent.is_dir() else []
             for state in states_of(folder):
-                locks += [state / name / LOCK for name in (PREPROCESS, CURATE, RECORDS, EVALUATION, DRIFT)]
+                locks += [state / name / LOCK for name in (PREPROCESS, CURATE, RECORDS, EVALUATION, COMPARE, DRIFT)]
                 locks += sorted((state / RESUME).glob("*/*.lock"))
             if folder != root and (folder / WORKSPACE).is_file():
                 locks.append(folder / IN_USE)
@@ -229,8 +229,9 @@ def delete_checkpoints(root: Path) -> int:
 
 
 def delete_drawn(root: Path) -> int:
-    """Delete all that evaluations have drawn, as it does not list whom it shows; return the number of its files."""
-    files = [file for state in states_of(root) for file in walk(state / EVALUATION) if file.name != LOCK]
+    """Delete what evaluations and comparisons made, as it does not list whom it shows; return the number of files."""
+    tops = [state / name for state in states_of(root) for name in (EVALUATION, COMPARE)]
+    files = [file for top in tops for file in walk(top) if file.name != LOCK]
     for file in files:
         file.unlink()
     return len(files)
