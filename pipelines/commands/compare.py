@@ -44,6 +44,7 @@ def compare(
     from pipelines.operations.compare.plan import Asked, plan_rows
     from pipelines.operations.compare.run import compare as do
     from pipelines.operations.compare.run import summary_of
+    from pipelines.operations.doctor.examine import refuse_what_cannot_end
     from pipelines.versions.older import warn_if_older
     from pipelines.versions.places import SHEETS, note_copy
 
@@ -51,6 +52,8 @@ def compare(
     warn_if_older(root, processed)
     asked = Asked(_listed(methods), _listed(versions), tuple(overrides or ()), tuple(vary or ()), seeds)
     rows = plan_rows(asked, params, root)
+    if trained := [row for row in rows if row.method is not None]:
+        refuse_what_cannot_end(trained[0].params, root, ("train_anchoring", "train_imr", "evaluate"))
     if not out.resolve().is_relative_to((root / "reports").resolve()):
         note_copy(root, out, SHEETS)  # its pages show people
     comparison = do(rows, processed, root, out, record=record)

@@ -160,15 +160,19 @@ def _curves_of(adapter: Path, losses: Mapping[str, Path]) -> dict[str, Path]:
 
 def photos_digest(params: Params, processed: Path) -> str:
     """Return the sha256 (hex) of the photos that an evaluation with `params` would read; raises as `evaluate`."""
-    return _held_out(params, processed)[1].digest()
+    return questions_of(params, processed)[1].digest()
 
 
 def open_questions(params: Params, processed: Path, adapter: Path) -> tuple[EvaluationSet, HeldOut, CellRenderer]:
     """Return the evaluation set, its photos, and the renderer of `adapter`; raises as `evaluate` does."""
-    return *_held_out(params, processed, adapter), load_renderer(params, adapter)
+    return *questions_of(params, processed, adapter), load_renderer(params, adapter)
 
 
-def _held_out(params: Params, processed: Path, *adapters: Path) -> tuple[EvaluationSet, HeldOut]:
+def questions_of(params: Params, processed: Path, *adapters: Path) -> tuple[EvaluationSet, HeldOut]:
+    """Return what is asked of `adapters`, and the photos; people whom networks saw take no part, or are an error.
+
+    Raises as `evaluate` does.
+    """
     from pipelines.evaluation.evaluation_set import build_evaluation_set
     from pipelines.evaluation.photos import held_out_records, read_photos
     from pipelines.evaluation.prompts import load_prompts

@@ -12,7 +12,9 @@ import numpy as np
 
 from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.core.files import atomic_folder, mark_used
+from pipelines.core.locks import hold_with_children
 from pipelines.core.params import Params
+from pipelines.core.screen import say
 from pipelines.evaluation.variants import CEILING, FLOOR, MODEL, TEXT_ONLY
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from pipelines.evaluation.protocol import EvaluationResult
 
 METRICS, REPORT, _KEPT = "metrics.json", "index.html", "kept.json"
-# The first people and pictures of two are shown, whatever they look like.
+# The first people and pictures of two are shown, not the best ones.
 _PEOPLE, _SEVERAL = 8, 6
 _TURNED = tuple(pose for pose in POSES if pose != "front")
 
@@ -49,15 +51,17 @@ def evaluated(
     """
     from pipelines.evaluation.evaluate import evaluate
 
-    if not folder.is_dir():
-        with atomic_folder(folder) as part:
+    busy = f"{folder.name[:12]}: another comparison is evaluating it; waiting for it"
+    with hold_with_children(folder.with_suffix(".lock"), lambda: say(busy)):
+        if not folder.is_dir():
+            with atomic_folder(folder) as part:
 
-            def keep(result: EvaluationResult) -> None:
-                kept = {"units": _units(result), "pictures": _pictures(result)}
-                (part / _KEPT).write_text(json.dumps(kept), encoding="utf-8")
+                def keep(result: EvaluationResult) -> None:
+                    kept = {"units": _units(result), "pictures": _pictures(result)}
+                    (part / _KEPT).write_text(json.dumps(kept), encoding="utf-8")
 
-            files: dict[str, Any] = {"metrics": part / METRICS, "report": part / REPORT, "work": work}
-            evaluate(params, processed, adapter, variants=variants, keep=keep, **files)
+                files: dict[str, Any] = {"metrics": part / METRICS, "report": part / REPORT, "work": work}
+                evaluate(params, processed, adapter, variants=variants, keep=keep, **files)
     for file in folder.iterdir():
         mark_used(file)
     kept = json.loads((folder / _KEPT).read_bytes())
@@ -92,7 +96,7 @@ def _pictures(result: EvaluationResult) -> list[dict[str, Any]]:
         rows.append(
             {
                 "asked": f"{questions.prompt_of(cell).text}; {cell.face_prompt}",
-                "references": [photo_tile(result, questions.people[cell.person].reference, "reference")],
+                "references": [photo_tile(result, questions.people[cell.person].reference, "")],
                 "drawn": {one: drawn_tile(result, one, number, "") for one in drawn},
             }
         )
@@ -100,9 +104,7 @@ def _pictures(result: EvaluationResult) -> list[dict[str, Any]]:
         row = several_pictures(result, number)
         tiles = dict(zip(result.multi, row["tiles"], strict=True))
         references = [{**tile, "verdicts": ()} for tile in row["references"]]
-        shown = {
-            one: {**tiles[one], "title": "", "hint": tiles[one]["note"], "verdicts": [], "wide": True} for one in drawn
-        }
+        shown = {one: {**tiles[one], "title": "", "hint": tiles[one]["note"], "verdicts": []} for one in drawn}
         asked = "; ".join(questions.multi_cells[number].face_prompts)
         rows.append({"asked": f"{row['prompt']}; from the left: {asked}", "references": references, "drawn": shown})
     return rows

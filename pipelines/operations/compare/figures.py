@@ -105,17 +105,23 @@ def check_comparable(cells: Sequence[Cell], varied: Sequence[str] = ()) -> None:
     for other in cells[1:]:
         theirs, its = _conditions(other, varied)
         if mine != theirs:
-            raise UserError(
-                f"{first.name} was evaluated on the set {mine[:12]} of {_people(first)} people, {other.name} on "
-                f"{theirs[:12]} of {_people(other)}: other people or questions do not compare; with "
-                "evaluate.seen_people=leave_out each leaves out whom its networks saw: hold out people whom none saw"
-            )
+            raise other_questions((first.name, mine, _people(first)), (other.name, theirs, _people(other)))
         if differing := changes(own, its):
             key, left, right = differing[0]
             raise UserError(
                 f"{first.name} was evaluated with {key} {_short(left)}, {other.name} with {_short(right)}: their "
                 "figures do not compare; an adapter's own conventions fix some of these: compare such adapters alone"
             )
+
+
+def other_questions(*sides: tuple[str, str, int]) -> UserError:
+    """Return the error for two rows, each its name, evaluation set and number of people, of which the sets differ."""
+    (name, own, people), (other, its, others) = sides
+    return UserError(
+        f"{name} is evaluated on the set {own[:12]} of {people} people, {other} on {its[:12]} of {others}: other "
+        "people or questions do not compare; with evaluate.seen_people=leave_out each leaves out whom its networks "
+        "saw: hold out people whom none of them saw"
+    )
 
 
 def _conditions(cell: Cell, varied: Sequence[str]) -> tuple[str, dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines.core.pages import render_page
 from pipelines.core.paths import project_root
-from pipelines.evaluation.belonging import metrics_mark
+from pipelines.evaluation.belonging import NOT_MEASURABLE, metrics_mark
 from pipelines.evaluation.intervals import Interval
 from pipelines.evaluation.pictures import svg_uri
 from pipelines.evaluation.plots import forest
@@ -119,7 +119,7 @@ class Comparison:
             row["metric"]: cell["reason"]
             for row in rows
             for cell in row["cells"]
-            if cell and cell["reason"] and not cell["range"]
+            if cell and cell["value"] == NOT_MEASURABLE
         }
         seeds = {len(row.seeds) for row in self.rows if row.method is not None}
         return render_page(

@@ -223,22 +223,30 @@ def _check_alike(rows: Sequence[Row]) -> None:
 
 
 def check_fits(method: Method, params: Params) -> None:
-    """Raise UserError where the base of `params` lacks the layers that `method` extends; nothing is loaded."""
+    """Raise UserError, naming both, where the base of `params` lacks the layers that `method` extends.
+
+    Its networks are built without weights.
+    """
+    import diffusers
     import torch
-    from diffusers import UNet2DConditionModel
 
     from model.network.adapter import Adapter
-    from model.network.base import read_index
+    from model.network.base import class_in, read_index
+    from model.network.denoisers import KINDS
 
     pipeline, encoder = resolve(params.base.pipeline), resolve(params.base.image_encoder)
     section = params.train_anchoring
     sizes = {**section.sizes.model_dump(), **(section.facial_parts.sizes() if method.facial_parts else {})}
     try:
-        read_index(pipeline)
+        index = json.loads((pipeline / "model_index.json").read_bytes())
+        part = "transformer" if class_in(index, "transformer") in KINDS else "unet"
+        named = class_in(index, part)
+        kind = getattr(diffusers, named if named is not None and named in KINDS else KINDS[0])
         with torch.device("meta"):
-            unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(pipeline / "unet"))
+            denoiser = kind.from_config(kind.load_config(pipeline / part))
             width = json.loads((encoder / "config.json").read_bytes())["hidden_size"]
-            Adapter(unet, width, sizes, section.gate_threshold, method)
+            Adapter(denoiser, width, sizes, section.gate_threshold, method)
+        read_index(pipeline)
     except (ValueError, OSError, KeyError) as error:
         problem = " ".join(str(error).split())
         raise UserError(f"{method.name} cannot be trained on the base {params.base.pipeline}: {problem}") from None

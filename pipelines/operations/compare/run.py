@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipelines.core.errors import StageFailed
-from pipelines.core.files import mark_used, write_atomically
+from pipelines.core.files import folder_sha256, mark_used, write_atomically
 from pipelines.core.locks import share
 from pipelines.core.params import Params
 from pipelines.core.screen import say
@@ -21,7 +21,7 @@ from pipelines.evaluation.headline import S
 from pipelines.evaluation.sampling import SAMPLED
 from pipelines.evaluation.variants import CEILING, FLOOR, MODEL, TEXT_ONLY
 from pipelines.operations.compare.evaluate import REPORT, Evaluated, evaluated, seen_as
-from pipelines.operations.compare.figures import Cell, Figures, check_comparable, figures_of
+from pipelines.operations.compare.figures import Cell, Figures, check_comparable, figures_of, other_questions
 from pipelines.operations.compare.keys import evaluation_key, photos_key, refuse_equal, training_key
 from pipelines.operations.compare.page import DOCUMENT, PAGE, TABLE, CellResult, Comparison, file_name
 from pipelines.operations.compare.plan import Row
@@ -37,12 +37,16 @@ _REPORTS = "cells"
 
 @dataclass(frozen=True)
 class _Task:
-    """One cell to do: `training` names its folder, None where nothing is trained; `variants` are drawn beside it."""
+    """One cell to do: `training` names its folder, None where nothing is trained; `variants` are drawn beside it.
+
+    `made_from` is the name of the training, or the hash of the adapter that is there.
+    """
 
     row: Row
     seed: int | None
     params: Params
     training: str | None
+    made_from: str
     variants: tuple[str, ...]
 
     @property
@@ -59,11 +63,12 @@ def compare(rows: Sequence[Row], processed: Path, root: Path, out: Path, *, reco
     refuse_equal(rows)
     top = shared_state(root) / COMPARE
     with share(top / LOCK, StageFailed(f"{top}: `forget` or `clean` is at work there; wait for it to end")):
+        held_out = _held_out(rows, processed)
         photos = photos_key(rows[0].params, processed) if any(row.method for row in rows) else ""
         tasks = _tasks(rows, photos)
-        key = _key(tasks)
+        key = _key(tasks, held_out)
         with recording(root, key, [row.name for row in rows]) if record else nullcontext() as recorder:
-            done = [_do(task, processed, root, top, recorder) for task in tasks]
+            done = [_do(task, processed, root, recorder, held_out[task.row.name]) for task in tasks]
             comparison = _compared(rows, tasks, done, root)
             out.mkdir(parents=True, exist_ok=True)
             comparison = replace(comparison, cells=_with_reports(comparison.cells, done, out))
@@ -93,25 +98,42 @@ def _tasks(rows: Sequence[Row], photos: str) -> list[_Task]:
         for seed in row.seeds:
             training = None if row.method is None else training_key(row, seed, photos)
             variants = (TEXT_ONLY,) if text_only and not tasks else ()
-            tasks.append(_Task(row, seed, row.with_seed(seed), training, variants))
+            made_from = training or (folder_sha256(row.adapter) if row.adapter else "")
+            tasks.append(_Task(row, seed, row.with_seed(seed), training, made_from, variants))
     return tasks
 
 
-def _key(tasks: Sequence[_Task]) -> str:
+def _key(tasks: Sequence[_Task], held_out: Mapping[str, str]) -> str:
     """Return what identifies a comparison: its cells, and how they are evaluated."""
     cells = []
     for task in tasks:
         asked = task.params.evaluate.model_dump(mode="json")
-        cells.append([task.name, task.training, str(task.row.adapter or ""), asked, task.variants])
-    return hashlib.sha256(json.dumps(cells, sort_keys=True, default=str).encode()).hexdigest()[:32]
+        cells.append([task.name, task.made_from, held_out[task.row.name], asked, task.variants])
+    return hashlib.sha256(json.dumps(cells, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _do(task: _Task, processed: Path, root: Path, top: Path, recorder: Recorder | None) -> _Done:
-    """Train, evaluate and record one cell, but for what is done."""
-    from pipelines.evaluation.evaluate import photos_digest
+def _held_out(rows: Sequence[Row], processed: Path) -> dict[str, str]:
+    """Return what identifies the questions to each row and their photos; raise UserError where these differ.
 
-    row, cost = task.row, None
-    cell = hashlib.sha256(f"{task.training} {row.adapter} {task.name}".encode()).hexdigest()[:32]
+    An adapter that ships with a list of the people whom it saw may leave some of them out.
+    """
+    from pipelines.evaluation.evaluate import questions_of
+
+    found: dict[Path | None, tuple[str, str, int]] = {}
+    for row in rows:
+        if row.adapter not in found:
+            questions, photos = questions_of(row.params, processed, *([] if row.adapter is None else [row.adapter]))
+            found[row.adapter] = (questions.hash, photos.digest(), len(questions.people))
+        (own, _, people), (its, _, others) = found[rows[0].adapter], found[row.adapter]
+        if own != its:
+            raise other_questions((rows[0].name, own, people), (row.name, its, others))
+    return {row.name: " ".join(found[row.adapter][:2]) for row in rows}
+
+
+def _do(task: _Task, processed: Path, root: Path, recorder: Recorder | None, held_out: str) -> _Done:
+    """Train, evaluate and record one cell, but for what is done; `held_out` identifies its questions."""
+    row, cost, top = task.row, None, shared_state(root) / COMPARE
+    cell = hashlib.sha256(f"{task.made_from} {task.name}".encode()).hexdigest()[:32]
     known = None if recorder is None else recorder.known(cell)
     with _run(recorder, known, cell, task) as run:
         adapter = row.adapter
@@ -121,7 +143,7 @@ def _do(task: _Task, processed: Path, root: Path, top: Path, recorder: Recorder 
             mark_used(folder / "cost.json")
             adapter = folder / ADAPTER
         assert adapter is not None
-        key = evaluation_key(task.params, adapter, photos_digest(task.params, processed), task.variants)
+        key = evaluation_key(task.params, adapter, held_out, task.variants)
         place = top / EVALUATED / key
         if not place.is_dir():
             say(f"{task.name}: evaluate")
@@ -206,7 +228,7 @@ def _with_reports(cells: Sequence[CellResult], done: Sequence[_Done], out: Path)
 def _shown(folder: Path, root: Path) -> str:
     """Return a folder as pages show it: relative to the checkout, and nothing of the machine where it is elsewhere."""
     path, home = folder.resolve(), root.resolve()
-    return path.relative_to(home).as_posix() if path.is_relative_to(home) else path.name
+    return path.relative_to(home).as_posix() if path.is_relative_to(home) else f"{path.parent.name}/{path.name}"
 
 
 def summary_of(comparison: Comparison) -> list[str]:

@@ -38,9 +38,10 @@ _STATISTICS = ("running_mean", "running_var", "num_batches_tracked", "templates"
 def train(name: str, params: Params, method: Method, processed: Path, folder: Path) -> dict[str, Any]:
     """Train with `params` into `folder`, unless it is done; return what it cost.
 
-    The cost has, for each stage that trains: `seconds` by the clock (None where it was interrupted), `peak_bytes` of
-    its process, `peak_cuda_bytes` (None without a GPU), `seconds_per_step` (None of too short a training), `steps`; and
-    `parameters`, the number of trained ones, and `adapter_bytes`. Raises what the stages raise.
+    The cost has, for each stage that trains: `seconds` by the clock and `processor_seconds` of all cores (both None
+    where it was interrupted), `peak_bytes` of its process, `peak_cuda_bytes` (None without a GPU), `seconds_per_step`
+    (None of too short a training), `steps`; and `parameters`, the number of trained ones, and `adapter_bytes`.
+    Raises what the stages raise.
     """
     busy = f"{name}: a training that a killed comparison left behind is at work, or another comparison; waiting for it"
     with hold_with_children(folder.with_suffix(".lock"), lambda: say(busy)) as lock:
@@ -79,17 +80,14 @@ def _stage(name: str, stage: str, processed: Path, folder: Path, lock: int) -> d
         return dict(json.loads(noted.read_bytes()))
     interrupted = begun.exists()
     begun.touch()
-    seconds, peak = 0.0, None
+    spent: dict[str, Any] = {"seconds": None, "processor_seconds": None, "peak_bytes": None}
     if not _is_made(stage, folder):
         say(f"{name}: {stage}{', resumed' if interrupted else ''}")
-        seconds, peak = _run(stage, processed, folder, lock)
+        spent = _run(stage, processed, folder, lock)
     times, cuda = _execution(folder / f"{stage}.jsonl")
-    cost = {
-        "seconds": None if interrupted else round(seconds, 1),
-        "peak_bytes": peak,
-        "peak_cuda_bytes": cuda,
-        "seconds_per_step": _seconds_per_step(times),
-    }
+    cost = {**spent, "peak_cuda_bytes": cuda, "seconds_per_step": _seconds_per_step(times)}
+    if interrupted:
+        cost |= {"seconds": None, "processor_seconds": None}
     write_atomically(noted, json.dumps(cost) + "\n")
     return cost
 
@@ -106,8 +104,8 @@ def _is_made(stage: str, folder: Path) -> bool:
     return True
 
 
-def _run(stage: str, processed: Path, folder: Path, lock: int) -> tuple[float, int | None]:
-    """Run the command of a stage; return its seconds, and the peak of its memory in bytes.
+def _run(stage: str, processed: Path, folder: Path, lock: int) -> dict[str, Any]:
+    """Run the command of a stage; return its seconds by the clock and of processors, and its peak of memory in bytes.
 
     The process has the lock of the cell, too, as it outlives this one where that is killed.
     """
@@ -132,7 +130,11 @@ def _run(stage: str, processed: Path, folder: Path, lock: int) -> tuple[float, i
         _, text = read_reason(reason)
         kind = UserError if process.returncode == UserError.exit_code else StageFailed
         raise kind(text or f"{stage}: its process ended with {process.returncode}; the reason is above")
-    return seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {
+        "seconds": round(seconds, 1),
+        "processor_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+        "peak_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+    }
 
 
 def _execution(file: Path) -> tuple[list[tuple[float, int]], int | None]:

@@ -130,6 +130,16 @@ def test_a_store_of_records_goes_as_a_whole(root: Path) -> None:
     ]
 
 
+def test_a_cell_of_a_comparison_goes_as_a_whole(root: Path) -> None:
+    for name, days in (("cost.json", 40.0), ("adapter/config.json", 40.0)):
+        cached(root, f"compare/trained/old/{name}", days)
+        cached(root, f"compare/trained/used/{name}", 1.0 if name == "cost.json" else days)
+    assert sorted(item.path.name for item in survey(root, DAYS) if item.kind == "cache") == ["old", "used"]
+    remove(survey(root, DAYS))
+    left = sorted(path.name for path in (root / ".dynamicid" / "compare" / "trained").rglob("*.json"))
+    assert left == ["config.json", "cost.json"]
+
+
 def test_above_the_limit_of_size_what_was_used_last_stays(root: Path) -> None:
     files = [cached(root, f"preprocess/{days}.arrow", days, 400) for days in (1, 2, 3, 4)]
     cached(root, "preprocess/.format.json", 90)

@@ -75,6 +75,13 @@ def test_pictures_with_the_bytes_and_pages_with_pictures_are_deleted(tmp_path: P
     assert left == ["data_docs/index.html", "drift.html"]
 
 
+def test_what_comparisons_trained_and_drew_is_deleted(tmp_path: Path) -> None:
+    top = tmp_path / ".dynamicid" / "compare"
+    write(top, {"trained/0/cost.json": "{}", "evaluated/1/kept.json": "{}", ".lock": ""})
+    assert local.delete_drawn(tmp_path) == 2
+    assert [path.name for path in top.rglob("*") if path.is_file()] == [".lock"]
+
+
 def _hold(lock: Path, ready: object, done: object) -> None:
     with FileLock(lock):
         ready.set()  # type: ignore[attr-defined]
@@ -88,6 +95,7 @@ def _hold(lock: Path, ready: object, done: object) -> None:
         "curate/.lock",
         "cache/.lock",
         "evaluation/.lock",
+        "compare/.lock",
         "resume/train_imr/0123.lock",
         "runs/one/.dynamicid/preprocess/.lock",
     ],
