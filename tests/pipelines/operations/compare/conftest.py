@@ -1,4 +1,4 @@
-"""Drawn people in rows, random base models and adapters, and parameters of an evaluation of a few pictures."""
+"""Rows of procedural people, random base models and adapters, and parameters of an evaluation of a few pictures."""
 
 from __future__ import annotations
 
