@@ -20,6 +20,8 @@ from model.network.joint_attention import PATCH
 from model.network.text_encoding import cut_text, encode_joint_text, joint_text_length, tokenizing
 from model.network.transformer_base import pack_latents, unpack_latents
 
+_NEGATIVE = ("negative_prompt", "negative_prompt_embeds")
+
 
 @dataclass
 class DynamicIDFluxPipelineOutput(WithGateMaps, FluxPipelineOutput):
@@ -123,15 +125,20 @@ class DynamicIDFluxPipeline(IdentityPipeline, FluxPipeline):
         if arguments.pop("guidance_rescale", None):
             raise ValueError("guidance_rescale: flow matching has none; set it to 0")
         embedded, scale = self.transformer.config.guidance_embeds, arguments.get("guidance_scale", 3.5)
-        if not embedded and "true_cfg_scale" not in arguments and scale > 1:
+        negative = any(arguments.get(name) is not None for name in _NEGATIVE)
+        if "true_cfg_scale" not in arguments and not embedded and scale > 1:
             arguments["true_cfg_scale"] = scale
-            if all(arguments.get(name) is None for name in ("negative_prompt", "negative_prompt_embeds")):
+            if not negative:
                 arguments["negative_prompt"] = ""
+        elif negative and embedded and arguments.get("true_cfg_scale", 1) <= 1:
+            raise ValueError(
+                "negative_prompt: this transformer is guidance-distilled and reads none; leave it out, or give "
+                "true_cfg_scale above 1, which takes twice the time"
+            )
         return {"max_sequence_length": joint_text_length(self.tokenizer_2 or self.tokenizer), **arguments}
 
     def _guided(self, arguments: dict[str, Any]) -> bool:
-        negative = (arguments.get(name) is not None for name in ("negative_prompt", "negative_prompt_embeds"))
-        return arguments.get("true_cfg_scale", 1.0) > 1 and any(negative)
+        return arguments.get("true_cfg_scale", 1.0) > 1 and any(arguments.get(name) is not None for name in _NEGATIVE)
 
     def _default_latent(self) -> tuple[int, int]:
         return self.default_sample_size, self.default_sample_size
@@ -186,8 +193,9 @@ class DynamicIDFluxPipeline(IdentityPipeline, FluxPipeline):
             null = self._require_adapter().null_tokens.to(state.tokens)
             null = null.repeat(len(state.tokens), state.tokens.shape[1] // null.shape[1], 1)
             self.transformer = GuidedTransformer(self.transformer, state, null)
-        if isinstance(prompt, list) and isinstance(arguments.get("negative_prompt"), str):
-            arguments["negative_prompt"] = [arguments["negative_prompt"]] * len(prompt)
+        texts = prompt if prompt is not None else arguments.get("prompt_embeds")
+        if isinstance(arguments.get("negative_prompt"), str) and texts is not None and not isinstance(texts, str):
+            arguments["negative_prompt"] = [arguments["negative_prompt"]] * len(texts)
         found, _ = super()._loop(prompt, {**arguments, "output_type": "latent"})
         if output_type == "latent":
             return found, None

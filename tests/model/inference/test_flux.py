@@ -98,6 +98,19 @@ def test_a_batch_draws_what_single_calls_draw(pipe: DynamicIDFluxPipeline, faces
         np.testing.assert_allclose(alone[0], together[row], atol=1e-4)
 
 
+def test_several_pictures_of_a_prompt_and_given_texts(pipe: DynamicIDFluxPipeline, faces: list[Face]) -> None:
+    two = draw(pipe, faces=faces[:1], num_images_per_prompt=2).images
+    alone = draw(pipe, faces=faces[:1]).images
+    np.testing.assert_allclose(two[0], alone[0], atol=1e-4)
+    assert not np.allclose(two[0], two[1], atol=1e-2)
+    states, pooled, _ = pipe.encode_prompt(["a photo of a person"] * 2, max_sequence_length=32)
+    given = {"prompt_embeds": states, "pooled_prompt_embeds": pooled}
+    generators = [torch.Generator().manual_seed(row) for row in range(2)]
+    settings = {"num_inference_steps": 3, "output_type": "np", "guidance_scale": 3.0, "generator": generators}
+    found = pipe(None, faces=faces[:1], **given, **settings).images
+    np.testing.assert_allclose(found, two, atol=1e-4)
+
+
 def test_given_noise_may_be_of_the_latents_own_shape(schnell: DynamicIDFluxPipeline) -> None:
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(7))
     packed = FluxPipeline._pack_latents(noise, 1, 4, 16, 16)
@@ -117,6 +130,14 @@ def test_the_negative_side_of_guidance_has_nobody(schnell: DynamicIDFluxPipeline
     hook.remove()
     assert seen == [(False, 0), (True, 0), (False, 1), (True, 1), (False, 2), (True, 2)]
     assert schnell.transformer is transformer
+
+
+def test_offloading_changes_nothing(schnell: DynamicIDFluxPipeline, faces: list[Face]) -> None:
+    expected = draw(schnell, faces=faces[:1]).images
+    schnell.enable_model_cpu_offload(device="cpu")
+    for _ in range(2):
+        np.testing.assert_allclose(draw(schnell, faces=faces[:1]).images, expected, atol=1e-5)
+    assert hasattr(schnell.transformer, "_hf_hook")
 
 
 def test_the_training_asks_what_the_drawing_asks(flux: TransformerBase, pipe: DynamicIDFluxPipeline) -> None:
@@ -162,6 +183,9 @@ def test_bad_input_is_named(
         draw(schnell, guidance_rescale=0.7)
     with pytest.raises(ValueError, match=r"FLUX.1, with a transformer; DynamicIDPipeline needs Stable Diffusion 1.x"):
         DynamicIDPipeline.from_base(load_base(kinds["schnell"].pipeline, kinds["schnell"].image_encoder))
+    dev = load_base(kinds["dev"].pipeline, kinds["dev"].image_encoder)
+    with pytest.raises(ValueError, match="negative_prompt: this transformer is guidance-distilled and reads none"):
+        draw(quiet(DynamicIDFluxPipeline.from_base(dev)), negative_prompt="blurred")
     make_adapter(base).save(tmp_path / "adapter", base.reference("sd", "clip"))
     with pytest.raises(ValueError, match="made for a UNet2DConditionModel, the base has a FluxTransformer2DModel"):
         schnell.load_adapter(tmp_path / "adapter")
@@ -175,6 +199,10 @@ def test_bad_input_is_named(
         load_base(broken, kinds["clip"].image_encoder)
     shutil.copytree(kinds["clip"].pipeline / "scheduler", broken / "scheduler", dirs_exist_ok=True)
     index = json.loads((broken / "model_index.json").read_text())
+    second = {**index, "transformer": ["diffusers", "Flux2Transformer2DModel"], "_class_name": "Flux2Pipeline"}
+    (broken / "model_index.json").write_text(json.dumps(second))
+    with pytest.raises(ValueError, match=r"a Flux2Pipeline with Flux2Transformer2DModel; expected .* or of FLUX\.1"):
+        load_base(broken, kinds["clip"].image_encoder)
     index |= {"text_encoder_2": ["transformers", "T5EncoderModel"], "tokenizer_2": ["transformers", "T5Tokenizer"]}
     (broken / "model_index.json").write_text(json.dumps(index))
     for part in ("text_encoder_2", "tokenizer_2"):
