@@ -36,6 +36,7 @@ from model.network.denoisers import (
     identity_width,
     kind_of,
     new_processor,
+    origin_of,
     plain_processor,
 )
 from model.network.face_encoder import FaceEncoder
@@ -310,9 +311,11 @@ class Adapter(nn.Module):
         kind, width = kind_of(unet), identity_width(unet)
         if (made_for := denoiser_in(config, folder / CONFIG)) != kind:
             raise ValueError(f"{folder}: made for a {made_for}, the base has a {kind}; give a base of the same family")
-        if config["cross_attention_width"] != width:
+        made_on, here = f"made for {config['base']['pipeline']}", f"the base {origin_of(unet)}"
+        if (its := config["cross_attention_width"]) != width:
             raise ValueError(
-                f"{folder}: made for identity tokens of width {config['cross_attention_width']}, the base has {width}"
+                f"{folder}: {made_on}, with identity tokens of width {its}; {here} has {width}: give a base of its "
+                "kind, or train an adapter on this one"
             )
         if not (folder / WEIGHTS).is_file():
             raise ValueError(f"{folder / WEIGHTS}: no such file; expected the weights of an adapter")
@@ -321,6 +324,12 @@ class Adapter(nn.Module):
         except SafetensorError as error:
             problem = f"damaged, not a safetensors file ({error}); copy the adapter again"
             raise ValueError(f"{folder / WEIGHTS}: {problem}") from None
+        its = len({name.split(".")[1] for name in tensors if name.startswith("processors.")})
+        if its != (own := len(attention_layers(unet))):
+            raise ValueError(
+                f"{folder}: {made_on}, with {its} attention layers; {here} has {own}: give a base of the same kind, or "
+                "train an adapter on this one"
+            )
         # Sizes that are not those of the weights could ask for any amount of memory.
         with torch.device("meta"):
             _check_shapes(cls._empty(unet, config), tensors, str(folder / WEIGHTS))

@@ -6,6 +6,7 @@ and picture. FLUX.2 is not among them: its single-stream blocks compute q, k, v 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from diffusers import FluxTransformer2DModel, UNet2DConditionModel
@@ -29,6 +30,12 @@ def kind_of(denoiser: Any) -> str:
         f"base model {type(model).__name__}: expected a {UNET} (Stable Diffusion 1.x, 2.x or XL) or a {TRANSFORMER} "
         "(FLUX.1)"
     )
+
+
+def origin_of(denoiser: Any) -> str:
+    """Return the folder of the pipeline that a denoiser was loaded from, or its class where it was not."""
+    folder = str(getattr(denoiser, "_orig_mod", denoiser).config.get("_name_or_path") or "")
+    return str(Path(folder).parent) if folder else type(denoiser).__name__
 
 
 def identity_width(denoiser: Any) -> int:

@@ -143,9 +143,10 @@ def _anchored(folder: Path, base: Base, *, allow_other: bool) -> Adapter:
     adapter = Adapter.load(folder, base.denoiser)
     reference = adapter.base_reference
     if reference is None or (reference.fingerprint != base.fingerprint() and not allow_other):
+        its = "an unknown one" if reference is None else reference.pipeline
         raise ValueError(
-            f"{folder}: trained on another base model than {base.pipeline_folder}; run train_anchoring, or allow it "
-            "(base.allow_other=true)"
+            f"{folder}: trained on another base model than {base.pipeline_folder}, on {its}; run train_anchoring, or "
+            "allow it (base.allow_other=true)"
         )
     adapter.check_trained_with(hair=base.hair, origin=folder)
     if adapter.reconfigurator is not None:

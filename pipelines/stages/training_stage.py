@@ -134,10 +134,13 @@ def check_base_of_start(start: Path | None, base: Base, *, allow_other: bool) ->
     """Raise ValueError if the adapter that a training starts from belongs to another base, unless that is allowed."""
     from model.network.adapter_config import read_config
 
-    if start is not None and not allow_other and read_config(start)["base"]["fingerprint"] != base.fingerprint():
+    if start is None or allow_other:
+        return
+    its = read_config(start)["base"]
+    if its["fingerprint"] != base.fingerprint():
         raise ValueError(
-            f"{start}: trained on another base model than {base.pipeline_folder}; train new weights (start_from: null)"
-            ", or allow it (base.allow_other=true)"
+            f"{start}: trained on another base model than {base.pipeline_folder}, on {its['pipeline']}; train new "
+            "weights (start_from: null), or allow it (base.allow_other=true)"
         )
 
 
