@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from tests.random_bases import WIDTH, XL_WIDTHS, save_xl
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(3600)]
 _SERVE = """
-import base64, io, json, sys
-import mlflow, numpy as np, pandas as pd
+import base64, io, sys
+import mlflow, pandas as pd
 from PIL import Image
 mlflow.set_tracking_uri("sqlite:///mlflow.db")
 photo = base64.b64encode(open(sys.argv[1], "rb").read()).decode()
@@ -59,5 +60,5 @@ def test_xl_is_trained_evaluated_registered_and_served(home: Path) -> None:
     person = next((home / ".dynamicid/photos").rglob("1.jpg"))
     asked = ("--reference", str(person), "--prompt", "a photo of a person", "--face-prompt", "sad", "--steps", "2")
     dynamicid("generate", *asked, "--adapter", "models:/dynamicid/1", "--out", "drawn.png", cwd=home)
-    run("python", "-c", _SERVE, person, cwd=home)
+    run(sys.executable, "-c", _SERVE, person, cwd=home)
     assert Image.open(home / "drawn.png").size == Image.open(home / "served.png").size == (64, 64)

@@ -126,17 +126,19 @@ def _gpu_bytes(params: Params) -> int | None:
     if unet.get("_class_name") != "UNet2DConditionModel" or "hidden_size" not in vision:
         return None
     anchoring, imr = params.train_anchoring, params.train_imr
-    first, second = (
-        training_memory(
+    # Of a base of full size, it takes seconds.
+    counted = {
+        checkpointing: training_memory(
             unet,
             int(vision["hidden_size"]),
             anchoring.sizes,
             dtype=getattr(torch, params.base.dtype),
-            checkpointing=section.gradient_checkpointing,
+            checkpointing=checkpointing,
             method=METHODS[anchoring.method],
         )
-        for section in (anchoring, imr)
-    )
+        for checkpointing in {anchoring.gradient_checkpointing, imr.gradient_checkpointing}
+    }
+    first, second = (counted[section.gradient_checkpointing] for section in (anchoring, imr))
     larger = max(
         sum(first.parts(anchoring.batch_size, anchoring.optimiser).values()),
         second.base + 4 * second.weights + second.copies + imr.ldc_targets * (second.kept + second.recomputed),

@@ -17,6 +17,8 @@ from model.checkpoints.published_files import CheckpointError, compare, read_ten
 from model.foundation.random_models import RandomModels
 from model.network.adapter import Adapter
 from model.network.base import Base, BaseReference
+from model.network.methods import METHODS
+from tests.random_bases import save_xl
 
 
 def golden_keys(folder: Path, name: str, prefix: str) -> set[str]:
@@ -127,3 +129,20 @@ def test_compressed_tensors_are_refused_before_they_are_unpacked(tmp_path: Path)
             packed.writestr(member.filename, plain.read(member))
     with pytest.raises(CheckpointError, match=r"bomb\.bin: not read: its tensors are compressed"):
         read_tensors(tmp_path / "bomb.bin")
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "first"),
+    [("saa", "dynamicid", "SAA_module.{}."), ("ip_adapter", "ip_adapter_faceid_plus", "ip_adapter.{}.")],
+)
+def test_layers_of_xl_are_numbered_as_its_processors_are(
+    random_models: RandomModels, tmp_path: Path, kind: str, method: str, first: str
+) -> None:
+    folder = save_xl(tmp_path / "xl", random_models.pipeline) / "unet"
+    adapter = AdapterShapes(folder, 48, {"lora_rank": 2}, method=METHODS[method]).build()
+    state = adapter.state_dict()
+    published = to_published_keys(kind, state)
+    for number, processor in enumerate(adapter.processors):
+        gated = first.format(number) + "to_k_ip.weight" in published
+        assert gated == hasattr(processor, "to_k_ip"), number
+    assert to_adapter_keys(kind, published).keys() == state.keys() - {"null_tokens"}

@@ -56,3 +56,11 @@ def test_what_is_expected_is_near_what_it_takes(tmp_path: Path) -> None:
     for stage, seconds in took.items():
         # The start of Python and its libraries is not counted.
         assert seconds / 2 - 20 < expected[stage] < 2 * seconds, (stage, expected[stage], seconds)
+
+
+def test_the_networks_that_sdxl_lacks_are_named(tmp_path: Path) -> None:
+    done = dynamicid("doctor", "--profile", "sdxl", "--fast", "--json", cwd=tmp_path, code=1)
+    findings = [one for one in json.loads(done.stdout)["findings"] if one["level"] == "stop"]
+    lines = [f"{one['subject']}: {one['text']}; {one['mend']}" for one in findings]
+    assert any("stable-diffusion-xl-base-1.0" in line and "weights fetch" in line for line in lines), lines
+    assert any("clip-vit-h-14" in line for line in lines), lines
