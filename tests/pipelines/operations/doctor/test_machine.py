@@ -39,11 +39,11 @@ def test_less_is_needed_where_less_is_asked_for(project: Path, folders: tuple[Pa
     assert imr > whole, "the larger training counts"
 
 
-def test_without_a_gpu_the_need_is_said_and_without_a_base_nothing(
+def test_the_need_is_stated_with_and_without_a_gpu_and_without_a_base_nothing(
     project: Path, folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
     found = machine._gpu(params(project, *folders))
-    assert "GiB needed" in found.text or "needed" in found.text
+    assert "GiB needed" in found.text
     nowhere = params(project, tmp_path / "nowhere", folders[1])
     assert machine._gpu_bytes(nowhere) is None
     assert "needed" not in machine._gpu(nowhere).text
