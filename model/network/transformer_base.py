@@ -85,7 +85,7 @@ class TransformerBase(Base):
 
         A guidance-distilled transformer is asked at guidance 3.5.
         """
-        sigmas = steps.to(self.denoiser.dtype) / self.scheduler.config.num_train_timesteps
+        sigmas = steps.float() / self.scheduler.config.num_train_timesteps
         return velocity(self.denoiser, noised, sigmas, text, identity)
 
 
