@@ -12,14 +12,13 @@ _NAMESPACE = "page"
 
 @dataclass(frozen=True)
 class Example:
-    """A filled form: photos, a prompt, and per person an expression, a pose and a box (y0, x0, y1, x1)."""
+    """A filled form: photos, a prompt, and per person an expression and a pose."""
 
     name: str
     photos: tuple[Path, ...]
     prompt: str
     expressions: tuple[str, ...]
     poses: tuple[str, ...]
-    boxes: tuple[tuple[float, float, float, float], ...] = ()
 
 
 def draw_examples(folder: Path) -> list[Example]:
@@ -35,10 +34,9 @@ def draw_examples(folder: Path) -> list[Example]:
     both = Example(
         "Two drawn people",
         photos,
-        "a photo of two people, green background",
+        "a photo of two people, wearing a red t-shirt and a white hoodie, green background",
         ("happy", "surprised"),
         ("half_right", "half_left"),
-        ((0.0, 0.0, 1.0, 0.5), (0.0, 0.5, 1.0, 1.0)),
     )
     return [both, one]
 

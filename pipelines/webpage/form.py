@@ -97,7 +97,10 @@ def build_form(
         submit_btn=False,
     )
     with gr.Accordion("Where each person stands", open=people > 1, elem_id="places"):
-        gr.Markdown("Without boxes the people stand side by side.")
+        gr.Markdown(
+            "Without boxes the people stand side by side"
+            + (", each in a part of a wide picture." if settings.layout == "windows" else ".")
+        )
         boxes = box_pad(people)
     with gr.Row():
         number = gr.Slider(1, min(4, params.serve.max_rows), 1, step=1, label="Number of pictures", min_width=160)
@@ -204,7 +207,7 @@ def _filled(form: Form, example: Example) -> list[Any]:
         there = n < len(example.photos)
         faces += [example.photos[n] if there else None, 0, None]
         faces += [example.expressions[n], example.poses[n]] if there else ["", ""]
-    return [*faces, example.prompt, with_boxes(example.boxes)]
+    return [*faces, example.prompt, with_boxes(())]
 
 
 def request_of(form: Form, values: Mapping[Any, Any], params: Params) -> DrawRequest:

@@ -91,6 +91,8 @@ def test_two_drawn_people_in_boxes_that_are_dragged_on_the_picture(tab: Any) -> 
     draw_two_people(tab)
     assert tab.locator("#boxes image").get_attribute("href").startswith("data:image/png"), "the last picture"
     boxes = tab.locator("#boxes [data-box]")
+    expect(boxes).to_have_count(0)
+    tab.locator("#boxes [data-preset='halves']").click()
     expect(boxes).to_have_count(2)
     tab.get_by_role("button", name="No boxes").click()
     expect(boxes).to_have_count(0)
@@ -124,11 +126,12 @@ def test_a_person_who_uses_the_keyboard_alone(tab: Any) -> None:
     expect(tab.locator("#expression-1 input:checked")).to_have_attribute("value", "sad")
     outline = "label => getComputedStyle(label).outlineStyle"
     assert tab.locator("#expression-1 label:has(input:checked)").evaluate(outline) == "solid", "where the focus is"
+    tab.locator("#boxes [data-preset='halves']").press("Enter")
     pad = tab.locator("#boxes .pad")
     pad.focus()
     for key in ("Shift+ArrowUp", "ArrowDown", "ArrowDown"):
         pad.press(key)
-    # The example's first person has the left half: 5 % less high, then 5 % lower; lower it does not fit.
+    # The first person has the left half: 5 % less high, then 5 % lower; lower it does not fit.
     expect(tab.locator("#boxes .places")).to_contain_text("Person 1: from 0 % to 50 % of the width, 5 % to 100 %")
     pad.press("Delete")
     expect(tab.locator("#boxes [data-box]")).to_have_count(1)

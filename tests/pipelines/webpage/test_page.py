@@ -97,7 +97,7 @@ def test_more_photos_of_a_person_are_references_of_one(params: Params, tmp_path:
 def test_examples_are_drawn_people_and_the_same_every_time(tmp_path: Path) -> None:
     both, alone = draw_examples(tmp_path / "a")
     assert (len(alone.photos), len(both.photos)) == (1, 2)
-    assert len(both.boxes) == len(both.expressions) == len(both.poses) == 2
+    assert len(both.photos) == len(both.expressions) == len(both.poses) == 2
     again = draw_examples(tmp_path / "b")[0]
     assert [photo.read_bytes() for photo in both.photos] == [photo.read_bytes() for photo in again.photos]
     with Image.open(both.photos[0]) as photo:
