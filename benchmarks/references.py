@@ -91,7 +91,14 @@ def person_of(faces: Sequence[Face], count: int, combine: Any) -> Any:
     return ReferenceSet(tuple(faces[:count]), combine)
 
 
-def draw(pipe: Any, params: Params, people: Sequence[Any], texts: Sequence[str | None], noises: Sequence[int]) -> Any:
+def draw(  # noqa: PLR0917
+    pipe: Any,
+    params: Params,
+    people: Sequence[Any],
+    texts: Sequence[str | None],
+    noises: Sequence[int],
+    motions: Sequence[Any] | None = None,
+) -> Any:
     """Return a picture (H, W, 3) uint8 RGB of each person, all from one batch of noises."""
     import torch
 
@@ -107,6 +114,7 @@ def draw(pipe: Any, params: Params, people: Sequence[Any], texts: Sequence[str |
             [_PROMPT] * len(noise),
             faces=[[person] for person in people[part]],
             face_prompts=[[text] for text in texts[part]],
+            motions=None if motions is None else [[motion] for motion in motions[part]],
             latents=torch.stack(noise),
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance,

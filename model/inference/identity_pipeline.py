@@ -17,6 +17,7 @@ from model.inference.gate_maps import GateMaps
 from model.inference.identity_request import (
     FacePrompts,
     Faces,
+    Motions,
     check_boxes,
     check_masks,
     check_scale,
@@ -48,7 +49,9 @@ class IdentityPipeline(AdapterPipeline):
     """Whether several people can be drawn in windows."""
     _fusion: PartFusion | None = None
 
-    def tokens_of(self, faces: Faces, face_prompts: FacePrompts | None = None) -> Tensor:
+    def tokens_of(
+        self, faces: Faces, face_prompts: FacePrompts | None = None, motions: Motions | None = None
+    ) -> Tensor:
         """Return identity tokens (B, K·P, D) of B pictures, K (the adapter's `tokens_per_person`) for each of P people.
 
         Those of a method with facial parts end with one vector for each part.
@@ -56,8 +59,9 @@ class IdentityPipeline(AdapterPipeline):
         ReferenceSet of several of one person (K for each reference, where it concatenates them), or a Blend of two
         people. `face_prompts` in the same shape: None keeps the expression and pose of the reference; a text ("sad,
         slightly turned to the left") names one of seven expressions, one of five poses, or both; what it does not name
-        is kept. Raise ValueError for a text that names neither, for any text if the adapter has no IMR, and if faces
-        and texts do not match.
+        is kept. `motions` in the same shape: what is asked of expression and pose beyond words, a TargetMotion or None.
+        Raise ValueError for a text that names neither, for any text or motion if the adapter has no IMR, and if faces,
+        texts and motions do not match.
         """
         adapter, device = self._require_adapter(), self._execution_device
         transform = self._crop_transform()
@@ -69,7 +73,7 @@ class IdentityPipeline(AdapterPipeline):
             return encode_text(self._texts(), texts, device)[1]
 
         adapter.encoders_to(device)
-        tokens = TokenMaker(adapter, clip_states, pooled_text)(faces, face_prompts)
+        tokens = TokenMaker(adapter, clip_states, pooled_text)(faces, face_prompts, motions)
         if getattr(self, "_all_hooks", None):
             # With offloading, only one model is on the device at a time; the adapter's networks must leave it, too.
             adapter.encoders_to(torch.device("cpu"))
@@ -97,6 +101,7 @@ class IdentityPipeline(AdapterPipeline):
         boxes: Any = None,
         identity_tokens: Tensor | None = None,
         *,
+        motions: Motions | None = None,
         masks: Any = None,
         gate: bool = True,
         gate_threshold: float | None = None,
@@ -112,8 +117,8 @@ class IdentityPipeline(AdapterPipeline):
     ) -> Any:
         """Render one picture for each of B prompts (or `num_images_per_prompt` of each).
 
-        - `faces`: the P people of every picture, or one list of people per prompt; `face_prompts` likewise (see
-          `tokens_of`). `identity_tokens` (B, K·P, D) or (1, K·P, D) replace both.
+        - `faces`: the P people of every picture, or one list of people per prompt; `face_prompts` and `motions`
+          likewise (see `tokens_of`). `identity_tokens` (B, K·P, D) or (1, K·P, D) replace all three.
         - `boxes` (P, 4) for all prompts or (B, P, 4): y0 x0 y1 x1 in [0, 1]; or `masks` (P, h, w) or (B, P, h, w) of
           any size, also a list of grey pictures. Without both: equal vertical slices.
         - `gate`: False for plain decoupled attention. `identity_scale` λ: a number, (P,) or (B, P).
@@ -133,8 +138,8 @@ class IdentityPipeline(AdapterPipeline):
         prompts = len(embeds) if embeds is not None else 1 if isinstance(prompt, str) else len(prompt or ())
         copies = arguments.get("num_images_per_prompt") or 1
         if identity_tokens is None and faces is None:
-            if any(x is not None for x in (face_prompts, boxes, masks)) or return_gate_maps:
-                raise ValueError("face_prompts, boxes, masks and return_gate_maps need faces or identity_tokens")
+            if any(x is not None for x in (face_prompts, motions, boxes, masks)) or return_gate_maps:
+                raise ValueError("face_prompts, motions, boxes, masks, return_gate_maps need faces or identity_tokens")
             windows = person_windows(self, window_prompts, prompts, copies)
             return self._run(None, None, prompt, arguments, windows=windows)
         adapter = self._require_adapter()
@@ -144,7 +149,7 @@ class IdentityPipeline(AdapterPipeline):
             raise ValueError("boxes, masks and window_prompts: give one of the three")
         references = None
         if identity_tokens is None:
-            identity_tokens = self.tokens_of(faces, face_prompts)  # type: ignore[arg-type]
+            identity_tokens = self.tokens_of(faces, face_prompts, motions)  # type: ignore[arg-type]
             references = reference_counts(faces)  # type: ignore[arg-type]
         guided = self.batched_guidance and self._guided(arguments)
         tokens = for_pictures(identity_tokens, prompts, copies, "identity tokens")

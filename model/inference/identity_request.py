@@ -11,10 +11,12 @@ from torch import Tensor
 
 from model.face.face import Blend, Face, ReferenceSet
 from model.face.face_prompts import parse_request
+from model.face.target_motion import TargetMotion, contradiction
 
 Person = Face | Blend | ReferenceSet
 Faces = Sequence[Person] | Sequence[Sequence[Person]]
 FacePrompts = Sequence[str | None] | Sequence[Sequence[str | None]]
+Motions = Sequence[TargetMotion | None] | Sequence[Sequence[TargetMotion | None]]
 
 
 def requested_motion(face_prompt: str, face: Face) -> tuple[str | None, str | None]:
@@ -58,6 +60,30 @@ def people_and_prompts(
                     "(None keeps the expression and pose of the reference)"
                 )
     return pictures, prompts
+
+
+def motions_of(motions: Motions | None, prompts: Sequence[Sequence[str | None]]) -> list[list[TargetMotion | None]]:
+    """Return what is asked of each person's motion, in the shape of `prompts`, None for nothing.
+
+    Raise ValueError for another shape, and where a motion contradicts the face prompt of the person.
+    """
+    if motions is None:
+        return [[None] * len(texts) for texts in prompts]
+    pictures = per_picture(motions, "motions")
+    if [len(people) for people in pictures] != [len(texts) for texts in prompts]:
+        raise ValueError(
+            f"motions of {len(pictures)} pictures with {len(pictures[0])} people, faces of {len(prompts)} with "
+            f"{len(prompts[0])}: expected one motion per person (None for none)"
+        )
+    pairs = zip([one for row in pictures for one in row], [text for row in prompts for text in row], strict=True)
+    for motion, text in pairs:
+        if motion is not None and not isinstance(motion, TargetMotion):
+            raise ValueError(f"a motion given as {type(motion).__name__}: expected a TargetMotion, or None")
+        if motion is not None and motion.driving is not None:
+            check_face(motion.driving)
+        if motion and (wrong := contradiction(text, yaw=motion.yaw, driving=motion.driving is not None)):
+            raise ValueError(wrong)
+    return [[None if motion == TargetMotion() else motion for motion in row] for row in pictures]
 
 
 def faces_of(person: Any) -> tuple[Face, ...]:

@@ -94,22 +94,38 @@ def retarget(  # noqa: PLR0917
 
     Where those of the source are not known (None), its nearest template counts; those of the target are then the same.
 
-    The person's shape is added to the template of the target. The shape is the source minus its own template, without
-    the part explained by a small change of yaw or of the strength of the expression. It is mirrored if source and
-    target face opposite sides, and weighted by `_SHAPE_WEIGHT` and by the cosine of the change in |yaw|, since a shape
-    is less certain the further the head turns.
+    The person's shape (`person_shape`) is added to the template of the target (`with_shape`).
     """
-    source_expression, source_pose = _nearest_motion(bank, source_landmarks, source_expression, source_pose)
+    shape, source_expression, source_pose = person_shape(bank, source_landmarks, source_expression, source_pose)
     expression, pose = expression or source_expression, pose or source_pose
-    offset = np.asarray(source_landmarks, np.float64) - template(bank, source_expression, source_pose)
-    directions = _motions(bank, source_expression, source_pose)
+    return with_shape(template(bank, expression, pose), shape, POSE_YAW[source_pose], POSE_YAW[pose])
+
+
+def person_shape(
+    bank: np.ndarray, landmarks: np.ndarray, expression: str | None, pose: str | None
+) -> tuple[np.ndarray, str, str]:
+    """Return the shape (68, 2) of the person with these landmarks, and their expression and pose.
+
+    Where these are not known (None), those of the nearest template. The shape is what the landmarks add to the
+    template, without the part explained by a small change of yaw or of the strength of the expression.
+    """
+    expression, pose = _nearest_motion(bank, landmarks, expression, pose)
+    offset = np.asarray(landmarks, np.float64) - template(bank, expression, pose)
+    directions = _motions(bank, expression, pose)
     shares = np.linalg.lstsq(directions, offset.reshape(-1), rcond=None)[0]
-    shape = offset - (directions @ shares).reshape(68, 2)
-    source_yaw, yaw = POSE_YAW[source_pose], POSE_YAW[pose]
+    return offset - (directions @ shares).reshape(68, 2), expression, pose
+
+
+def with_shape(target: np.ndarray, shape: np.ndarray, source_yaw: float, yaw: float) -> np.ndarray:
+    """Return mean landmarks `target` (68, 2) at `yaw` with a person's `shape` from `source_yaw` (degrees), float32.
+
+    The shape is mirrored if the two face opposite sides, and weighted by `_SHAPE_WEIGHT` and by the cosine of the
+    change in |yaw|, since a shape is less certain the further the head turns.
+    """
     if source_yaw * yaw < 0:
         shape = shape[_MIRROR] * np.array([-1, 1])
     weight = _SHAPE_WEIGHT * math.cos(math.radians(abs(yaw) - abs(source_yaw)))
-    return (template(bank, expression, pose) + weight * shape).astype(np.float32)
+    return (target + weight * shape).astype(np.float32)
 
 
 def _nearest_motion(

@@ -33,6 +33,23 @@ def generate(
     face_prompt: Annotated[
         list[str] | None, option('Expression and pose, such as "sad, turned to the left"; one per person.')
     ] = None,
+    strength: Annotated[
+        list[str] | None,
+        option('Strength of the expression, 0 (neutral) to 1.5; 1: as the word means it. One per person, "": none.'),
+    ] = None,
+    yaw: Annotated[
+        list[str] | None, option("Yaw in degrees, -90 to 90, positive to the picture's right; likewise.")
+    ] = None,
+    pitch: Annotated[list[str] | None, option("Pitch in degrees, -60 to 60, positive upwards; likewise.")] = None,
+    roll: Annotated[list[str] | None, option("Roll in degrees, -90 to 90, positive clockwise; likewise.")] = None,
+    driving: Annotated[
+        list[str] | None,
+        option(
+            "Photo of anybody whose expression and pose are taken, in the place of --face-prompt; FILE#2: its second "
+            'face. One per person, "": none.',
+            metavar="FILE",
+        ),
+    ] = None,
     adapter: AdapterChoice = None,
     negative_prompt: Annotated[str | None, option("What the picture must not show.")] = None,
     seed: Annotated[int, option("Random seed; the same seed gives the same picture.", min=0, max=2**63 - 1)] = 0,
@@ -53,9 +70,11 @@ def generate(
     params = read_params(file, overrides)
     from pipelines.registry.loading import choose_adapter
     from pipelines.serving.generation import Generator
+    from pipelines.serving.motion_request import motions_of
     from pipelines.serving.request import DrawRequest, Reference
 
     people = [split_reference(text) for text in reference]
+    drivers = [_photo(text) if text else None for text in driving or ()]
     faces = [tuple(face for _, face in photos) for photos, _ in people]
     boxes = [box for _, box in people]
     for target in (out, gate_map):
@@ -80,6 +99,11 @@ def generate(
         steps=steps,
         guidance=guidance,
         scale=scale,
+        motions=motions_of({"strength": strength, "yaw": yaw, "pitch": pitch, "roll": roll}, len(people)),
+        driving=tuple(
+            None if one is None else Reference(str(one[0]), _read(one[0], str(one[0]), "--driving")) for one in drivers
+        ),
+        driving_faces=tuple(one and one[1] for one in drivers) if any(one and one[1] for one in drivers) else (),
     )
     for text in request.face_prompts:
         _report_unnamed(text)
@@ -145,10 +169,10 @@ def _photo(name: str) -> tuple[Path, int | None]:
     return Path(file), int(face)
 
 
-def _read(photo: Path, text: str) -> bytes:
+def _read(photo: Path, text: str, name: str = "--reference") -> bytes:
     if not photo.is_file():
         whole = "" if text.startswith(str(photo)) and "+" not in text else f" (in {text})"
-        raise UserError(f"--reference {photo}: no such file{whole}; expected a photo of one person")
+        raise UserError(f"{name} {photo}: no such file{whole}; expected a photo of one person")
     return photo.read_bytes()
 
 

@@ -40,9 +40,12 @@ class ExpressionJudge:
 
     def read(self, images: Arrays, boxes: Arrays, keypoints: Arrays) -> np.ndarray:
         """Return indices (N,) into EXPRESSIONS."""
-        votes = [network.probabilities(images, boxes, keypoints) for network in self._networks]
-        best: np.ndarray = np.mean(votes, axis=0).argmax(1)
-        return best
+        return self.probabilities(images, boxes, keypoints).argmax(1)
+
+    def probabilities(self, images: Arrays, boxes: Arrays, keypoints: Arrays) -> np.ndarray:
+        """Return the mean probabilities (N, 7) of the networks, in the order of EXPRESSIONS."""
+        mean: np.ndarray = np.mean([one.probabilities(images, boxes, keypoints) for one in self._networks], axis=0)
+        return mean
 
 
 class PoseJudge:

@@ -66,6 +66,11 @@ class Model:
         *,
         face_prompts: Sequence[str] = (),
         boxes: Sequence[Box] = (),
+        strength: Sequence[float | None] = (),
+        yaw: Sequence[float | None] = (),
+        pitch: Sequence[float | None] = (),
+        roll: Sequence[float | None] = (),
+        driving: Sequence[Photo | None] = (),
         seed: int = 0,
         **sampling: Any,
     ) -> GeneratedPicture:
@@ -74,13 +79,16 @@ class Model:
         `faces`: one photo a person, or a list of several of one person: a file, its bytes, or a PIL picture, with one
         large face. `face_prompts`: none, or expression and pose of each person; "" keeps those of the photo (of
         several: of the most frontal one). `boxes`: none, or (y0, x0, y1, x1) of each person, fractions of the picture
-        in [0, 1]. `seed`: from 0 to 2⁶³ − 1; the same call gives the same picture. `sampling`: `width` and `height`
-        (pixels, multiples of 8), `steps` (at least 1), `guidance` (at least 0), `negative_prompt`, `sampler` ("ddim",
-        "dpm" or "euler"), `scale` (strength of the identity, 1.0); defaults are those of the parameters and the base.
+        in [0, 1]. `strength` (0 to 1.5), `yaw`, `pitch`, `roll` (degrees) and `driving` (a photo of anybody, whose
+        expression and pose are taken): none, or one for each person, None for nothing. `seed`: from 0 to 2⁶³ − 1; the
+        same call gives the same picture. `sampling`: `width` and `height` (pixels, multiples of 8), `steps` (at least
+        1), `guidance` (at least 0), `negative_prompt`, `sampler` ("ddim", "dpm" or "euler"), `scale` (strength of the
+        identity, 1.0); defaults are those of the parameters and the base.
 
         Raises UserError, with what to change, where `dynamicid generate` ends with exit code 2: a photo without one
         clear face, a face prompt that contradicts itself, too many people for the base, a value out of its range.
         """
+        from pipelines.serving.motion_request import motions_of
         from pipelines.serving.request import DrawRequest
 
         for name in sampling:
@@ -90,8 +98,19 @@ class Model:
         if isinstance(faces, str | bytes | Path) or isinstance(face_prompts, str):
             raise UserError('faces and face_prompts are lists with an entry for each person: ["me.jpg"], ["happy"]')
         references = tuple(_references(given, number) for number, given in enumerate(faces, 1))
+        numbers = {"strength": strength, "yaw": yaw, "pitch": pitch, "roll": roll}
         request = DrawRequest(
-            references, prompt, face_prompts=tuple(face_prompts), boxes=tuple(boxes), seed=seed, **sampling
+            references,
+            prompt,
+            face_prompts=tuple(face_prompts),
+            boxes=tuple(boxes),
+            seed=seed,
+            motions=motions_of(numbers, len(references)),
+            driving=tuple(
+                None if photo is None else _reference(photo, f"driving photo of person {n}")
+                for n, photo in enumerate(driving, 1)
+            ),
+            **sampling,
         )
         return self.generator.draw(request)
 

@@ -29,6 +29,7 @@ from pipelines.registry.registry import CHALLENGER, TRAINED_HERE, MadeFrom, vers
 from pipelines.registry.results import StageResult
 from pipelines.registry.runs import PARENT, finished_run, log_values
 from pipelines.registry.tracking import Tracking, ask, make
+from pipelines.serving.motion_request import COLUMNS as MOTION
 from pipelines.versions.dataset_version import current_version, pointer_of
 
 CODE = Path(__file__).with_name("pyfunc.py")
@@ -99,6 +100,8 @@ def signature() -> Any:
             ColSpec("string", "negative_prompt", required=False),
             *(ColSpec("long", name, required=False) for name in ("width", "height", "number")),
             ColSpec("string", "sampler", required=False),
+            # Of each person a number or nothing, of `driving` a text.
+            *(ColSpec(Array(AnyType()), name, required=False) for name in MOTION),
         ]
     )
     return ModelSignature(inputs=inputs, outputs=Schema([ColSpec("string", name) for name in ("image", "cut", "note")]))

@@ -29,7 +29,7 @@ class DynamicIDModel(PythonModel):
         from pipelines.core.errors import StageFailed, UserError
         from pipelines.core.params import load_params
         from pipelines.serving.generation import Generator
-        from pipelines.serving.request import OPTIONAL
+        from pipelines.serving.request import COLUMNS
         from pipelines.serving.request_guard import install
 
         try:
@@ -41,7 +41,7 @@ class DynamicIDModel(PythonModel):
         self._limits = params.serve
         # Callers share one pipeline with its scheduler, so they wait for each other.
         self._drawing = threading.Lock()
-        install(params.serve, OPTIONAL)
+        install(params.serve, COLUMNS)
 
     # From the hint for a frame MLflow derives no signature: one is logged with the model. Without a hint it warns.
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:
@@ -53,7 +53,9 @@ class DynamicIDModel(PythonModel):
         Columns: `references` (list of base64 pictures, one per person, or a list of several of one person), `prompt`,
         and optionally `face_prompts`, `boxes` (y0, x0, y1, x1 in [0, 1]), one per person; `faces` (from the left, 0:
         the only one), one per reference, in lists as they are; `seed`, `negative_prompt`, `width`, `height`, `number`,
-        `sampler`. Raises MlflowException: a server's status 400 on invalid input in any row (no picture is returned),
+        `sampler`; and, one per person, `strength` of the expression, `yaw`, `pitch`, `roll` (degrees, None for
+        nothing), `driving` (base64 pictures whose expression and pose are taken, "" for none) and `driving_faces`.
+        Raises MlflowException: a server's status 400 on invalid input in any row (no picture is returned),
         500 where the drawing itself fails.
         """
         from mlflow.exceptions import MlflowException

@@ -14,9 +14,10 @@ from typing import Any
 
 from pipelines.core.errors import UserError
 from pipelines.core.sections.operations import Serve
+from pipelines.serving.motion_request import COLUMNS as MOTION
 
 CSV = "text/csv"
-_LISTS = ("references", "face_prompts", "boxes", "faces")
+_LISTS = ("references", "face_prompts", "boxes", "faces", *MOTION)
 _NUMBERS = ("seed", "width", "height", "number")
 # The column of row numbers that pandas writes, without a name and as pandas names it when it reads.
 _INDEX = ("", "Unnamed: 0")
@@ -48,7 +49,7 @@ def _row(cells: dict[str, str]) -> dict[str, Any]:
 def _value(name: str, cell: str) -> Any:
     """Return the value of a cell; what is no list or number stays a text, which the check of the row names."""
     if name in _LISTS:
-        # One person's photo or face prompt needs no brackets.
+        # One person's photo, face prompt or number needs no brackets.
         return _literal(cell) if cell.lstrip().startswith("[") else [cell]
     if name in _NUMBERS:
         try:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from model.face.face_prompts import parse
 from model.face.people_prompts import one_by_one
+from model.face.target_motion import TargetMotion
 from model.network.known_pictures import KnownPictures
 from model.network.windows import window_lefts
 from pipelines.core.errors import UserError
@@ -37,6 +38,8 @@ from pipelines.serving.request import Box, DrawRequest, Reference
 _DOMINANCE = 3.0
 # A picture has at most so many times the pixels of the base's, and a face at least such a part of their side.
 _LARGEST, _SMALLEST_FACE = 4, 6
+# A pitch that changes the identity tokens by less than this share is not seen; the word of a pose changes a third.
+_LEAST_CHANGE = 0.03
 # Photos of several people are reduced to this shorter side at most before one of them is cut out.
 _CUT_FROM = 2048
 
@@ -127,6 +130,7 @@ class Generator:
         """
         import torch
 
+        from model.inference.motion_control import refusal
         from pipelines.evaluation.sampling import multi_person_settings, with_sampler
         from pipelines.serving.reference_sets import doubt, person_of
 
@@ -136,6 +140,8 @@ class Generator:
             raise UserError(f"a face prompt needs an adapter with an IMR: {how}")
         if gate_map and not self.has_gate:
             raise UserError(f"a gate map needs an adapter with a gate: {method.name} has none")
+        if any(request.driving) and not self.takes_face_prompts:
+            raise UserError("a driving photo needs an adapter with an IMR: this one has none (`dynamicid train-imr`)")
         people = len(request.references)
         windows, one_picture = self._windows(request)
         if not windows and self.known is not None and people > self.known.most_people:
@@ -145,7 +151,12 @@ class Generator:
             )
         width, height = self._size(request, "windows" if windows else "regions")
         sets = [[self._record(*one) for one in person] for person in request.people]
-        combine, edited = self._params.serve.combine, any(request.face_prompts)
+        drivers = [None if one is None else self._record(*one) for one in request.drivers]
+        motions = self._motions_of(request, drivers)
+        for motion in filter(None, motions):
+            if reason := refusal(self._pipeline.adapter, motion):
+                raise UserError(reason)
+        combine, edited = self._params.serve.combine, any(request.face_prompts) or any(motions)
         faces = [person_of(records, self._inputs, combine, edited=edited) for records in sets]
         ways = self._pipeline.conventions
         settings = self.sampling
@@ -157,6 +168,7 @@ class Generator:
             request.prompt,
             faces=faces,
             face_prompts=[text or None for text in request.face_prompts] or None,
+            motions=motions if any(motions) else None,
             boxes=[list(box) for box in request.boxes] or None,
             window_prompts=list(windows) or None,
             identity_scale=request.scale * ways.identity_scale,
@@ -177,6 +189,7 @@ class Generator:
         asked = [] if verbatim else [(text, parse(text).note) for text in request.face_prompts]
         notes = [
             *(f"face prompt {text!r}: {note}" for text, note in asked if note),
+            *self._motion_notes(faces, request, motions),
             *([one_picture] if one_picture else []),
             # The base sees one window, a square, at a time.
             *(self._unknown_size(1, height, height) if windows else self._unknown_size(people, width, height)),
@@ -189,11 +202,43 @@ class Generator:
         for records, person in zip(sets, request.people, strict=True):
             if len(records) > 1 and (found := doubt(records, [one.name for one, _ in person], self._recogniser)):
                 notes.append(found)
-        if any(record.domain == DRAWN for records in sets for record in records) and (
-            wrong := conflicts(self._networks, DRAWN)
-        ):
+        shown = [*(record for records in sets for record in records), *filter(None, drivers)]
+        if any(record.domain == DRAWN for record in shown) and (wrong := conflicts(self._networks, DRAWN)):
             notes.append(f"a reference seems to be a drawing: {describe_conflict(wrong, DRAWN)}")
         return GeneratedPicture(done.images[0], done.gate_maps[0] if gate_map else None, cut, "; ".join(notes))
+
+    def _motions_of(self, request: DrawRequest, drivers: Sequence[FaceRecord | None]) -> list[TargetMotion | None]:
+        """Return what is asked of each person's motion, with the analysed faces of the driving photos."""
+        from pipelines.data.faces.analysis import to_face
+
+        asked = list(request.motions or [None] * len(request.references))
+        for n, record in enumerate(drivers):
+            if record is not None:
+                asked[n] = replace(asked[n] or TargetMotion(), driving=to_face(record, self._inputs))
+        return asked
+
+    def _motion_notes(
+        self, faces: Sequence[Any], request: DrawRequest, motions: Sequence[TargetMotion | None]
+    ) -> list[str]:
+        """Return warnings about values beyond what the adapter knows, and about a pitch that it hardly follows."""
+        notes = []
+        for n, (face, motion) in enumerate(zip(faces, motions, strict=True)):
+            if motion is None:
+                continue
+            who = f"person {n + 1}: " if len(faces) > 1 else ""
+            notes += [f"{who}{warning}" for warning in motion.beyond_known()]
+            if motion.pitch:
+                texts = [request.face_prompts[n] or None] if request.face_prompts else None
+                level, turned = (
+                    self._pipeline.tokens_of([face], texts, [one]) for one in (replace(motion, pitch=0.0), motion)
+                )
+                share = float((turned - level).norm() / level.norm())
+                if share < _LEAST_CHANGE:
+                    notes.append(
+                        f"{who}pitch {motion.pitch:g} has hardly an effect with this adapter: it changes the identity "
+                        f"tokens by {share:.1%}"
+                    )
+        return notes
 
     @cached_property
     def known(self) -> KnownPictures | None:

@@ -12,14 +12,19 @@ from typing import Any, NamedTuple
 
 from model.face.face import MAX_REFERENCES
 from model.face.face_prompts import parse_request
+from model.face.target_motion import TargetMotion
 from pipelines.core.errors import UserError
 from pipelines.core.sections.operations import Serve
 from pipelines.core.words import counted
+from pipelines.serving.motion_request import COLUMNS as MOTION
+from pipelines.serving.motion_request import check_motions, listed, motions_of
 
 Box = tuple[float, float, float, float]
 
 REQUIRED = ("references", "prompt")
+# Versions registered before there were the others ask for the columns of this name: it never grows.
 OPTIONAL = ("face_prompts", "boxes", "seed", "faces", "negative_prompt", "width", "height", "number", "sampler")
+COLUMNS = (*OPTIONAL, *MOTION)
 _MEGABYTE = 2**20
 # What versions take that were registered before there were the others: MLflow drops unknown columns in silence.
 FORMER = OPTIONAL[:3]
@@ -56,6 +61,8 @@ class DrawRequest:
     `faces`: none, or for each reference, in tuples as they are, the number of the face that is meant, from the left, or
     None where it shows one; for several, None stands for one each. `number` pictures have seeds from
     `seed` on. `steps`, `guidance`, `sampler`, `width`, `height`: None for the values of parameters and base.
+    `motions`, `driving`, `driving_faces`: none, or one per person: what is asked beyond a face prompt, the photo whose
+    expression and pose are taken, and the number of the face in it that is meant; None for nothing.
     """
 
     references: tuple[References, ...]
@@ -72,6 +79,9 @@ class DrawRequest:
     height: int | None = None
     number: int = 1
     sampler: str | None = None
+    motions: tuple[TargetMotion | None, ...] = ()
+    driving: tuple[Reference | None, ...] = ()
+    driving_faces: tuple[FaceNumber, ...] = ()
 
     @property
     def people(self) -> list[list[tuple[Reference, FaceNumber]]]:
@@ -80,6 +90,12 @@ class DrawRequest:
         meant = self.faces or (None,) * len(sets)
         numbers = [one if isinstance(one, tuple) else (one,) * len(own) for one, own in zip(meant, sets, strict=True)]
         return [list(zip(own, found, strict=True)) for own, found in zip(sets, numbers, strict=True)]
+
+    @property
+    def drivers(self) -> list[tuple[Reference, FaceNumber] | None]:
+        """The driving photo of each person with the number of the face that is meant, None for none."""
+        faces = self.driving_faces or (None,) * len(self.driving)
+        return [None if one is None else (one, face) for one, face in zip(self.driving, faces, strict=True)]
 
     def pictures(self) -> list[DrawRequest]:
         """Return the request of each of the `number` pictures."""
@@ -90,7 +106,14 @@ class DrawRequest:
         people = len(self.references)
         if not people:
             raise UserError("no reference photo: give at least one")
-        for what, given in (("face prompt", self.face_prompts), ("box", self.boxes), ("face", self.faces)):
+        for what, given in (
+            ("face prompt", self.face_prompts),
+            ("box", self.boxes),
+            ("face", self.faces),
+            ("motion", self.motions),
+            ("driving photo", self.driving),
+            ("driving face", self.driving_faces),
+        ):
             if given and len(given) != people:
                 number = counted(len(given), what, "boxes" if what == "box" else "")
                 raise UserError(f"{number} for {counted(people, 'person', 'people')}: give none or one per person")
@@ -101,6 +124,7 @@ class DrawRequest:
                 parse_request(text)
             except ValueError as error:
                 raise UserError(str(error)) from None
+        check_motions(self.motions, self.driving, self.driving_faces, self.face_prompts)
         self._check_sampling()
         for y0, x0, y1, x1 in self.boxes:
             shown = f"box {y0:g},{x0:g},{y1:g},{x1:g}"
@@ -118,8 +142,9 @@ class DrawRequest:
                 raise UserError(f"{name} {side}: expected a multiple of 8 from {low} to {high} pixels")
         if self.number < 1 or self.seed + self.number - 1 > _MAX_SEED:
             raise UserError(f"number {self.number}: expected at least 1, with seeds from {self.seed} to {_MAX_SEED}")
-        if any(face is not None and face < 1 for person in self.people for _, face in person):
-            raise UserError(f"faces {', '.join(map(str, self.faces))}: faces are counted from the left, from 1 on")
+        numbers = [*self.driving_faces, *(face for person in self.people for _, face in person)]
+        if any(face is not None and face < 1 for face in numbers):
+            raise UserError(f"faces {', '.join(map(str, numbers))}: faces are counted from the left, from 1 on")
         for name, number in (("guidance", self.guidance), ("scale", self.scale)):
             if number is not None and not math.isfinite(number):
                 raise UserError(f"{name} {number}: expected a finite number")
@@ -131,22 +156,38 @@ def read_row(row: Mapping[str, Any], limits: Serve) -> DrawRequest:
     `references`: base64 pictures, one per person, or a list of several of one person; `prompt`: text; optionally
     `face_prompts` and `boxes` (y0, x0, y1, x1 in [0, 1]), one per person; `faces` (0: the only one), as `references`;
     `seed`, a whole number from 0; `negative_prompt`; `width` and `height` in pixels, 0 for the base's; `number` of
-    pictures; `sampler`, ddim, dpm or euler.
+    pictures; `sampler`, ddim, dpm or euler; one per person: `strength`, `yaw`, `pitch`, `roll`, numbers or None, `driving`,
+    base64 pictures or "", `driving_faces`, 0 for the only one.
     """
     check_columns(row)
-    encoded = _listed(row["references"], "references")
+    encoded = listed(row["references"], "references")
     if not encoded:
         raise UserError("references: empty; give one base64 picture per person")
     if len(encoded) > limits.max_people:
         raise UserError(f"references: {len(encoded)} people; at most {limits.max_people}")
-    return read_request((_person(one, n, limits) for n, one in enumerate(encoded, 1)), row, limits)
+    driving = listed(row.get("driving"), "driving")
+    if len(driving) > limits.max_people:
+        raise UserError(f"driving: {len(driving)} photos; at most {limits.max_people}, one per person")
+    photos = ((f"driving photo of person {n}", one) for n, one in enumerate(driving, 1))
+    return read_request(
+        (_person(one, n, limits) for n, one in enumerate(encoded, 1)),
+        row,
+        limits,
+        driving=(Reference(name, _decoded(one, name, limits)) if one else None for name, one in photos),
+    )
 
 
 def read_request(
-    references: Iterable[References], texts: Mapping[str, Any], limits: Serve, **sampling: Any
+    references: Iterable[References],
+    texts: Mapping[str, Any],
+    limits: Serve,
+    *,
+    driving: Iterable[Reference | None] = (),
+    **sampling: Any,
 ) -> DrawRequest:
     """Return the request for photos and the other columns of a row; raises as `read_row`.
 
+    `driving`: none, or one photo per person, None for no photo.
     Photos are read one after another up to the first bad one. `sampling` may hold `negative_prompt`, `steps`,
     `guidance` and `scale`, as the request names them; None for the parameters' values.
     """
@@ -155,16 +196,25 @@ def read_request(
         for one in (reference,) if isinstance(reference, Reference) else reference:
             _check_picture(one, limits)
         checked.append(reference)
+    drivers = []
+    for photo in driving:
+        if photo is not None:
+            _check_picture(photo, limits)
+        drivers.append(photo)
+    driving_faces = tuple(map(_face, listed(texts.get("driving_faces"), "driving_faces")))
     return DrawRequest(
         references=tuple(checked),
         prompt=_text(texts["prompt"], "prompt"),
         face_prompts=tuple(
             _text("" if text is None else text, f"face prompt {n}")
-            for n, text in enumerate(_listed(texts.get("face_prompts"), "face_prompts"), 1)
+            for n, text in enumerate(listed(texts.get("face_prompts"), "face_prompts"), 1)
         ),
-        boxes=tuple(_box(box, f"box {n}") for n, box in enumerate(_listed(texts.get("boxes"), "boxes"), 1)),
+        boxes=tuple(_box(box, f"box {n}") for n, box in enumerate(listed(texts.get("boxes"), "boxes"), 1)),
         faces=_faces(texts.get("faces")),
         seed=read_seed(texts.get("seed")),
+        motions=motions_of(texts, len(checked)),
+        driving=tuple(drivers) if any(drivers) else (),
+        driving_faces=driving_faces if any(driving_faces) else (),
         **_sampling({**{name: texts.get(name) for name in _OF_SAMPLING}, **sampling}, limits),
     )
 
@@ -196,10 +246,10 @@ def _person(encoded: Any, number: int, limits: Serve) -> References:
 def _faces(value: Any) -> tuple[FaceNumber | tuple[FaceNumber, ...], ...]:
     """Return the number of the face of each reference; None, or 0, where it is the only one."""
     faces = [
-        tuple(map(_face, _listed(one, "faces")))
+        tuple(map(_face, listed(one, "faces")))
         if isinstance(one, list | tuple) or hasattr(one, "tolist")
         else _face(one)
-        for one in _listed(value, "faces")
+        for one in listed(value, "faces")
     ]
     return tuple(faces) if any(any(one) if isinstance(one, tuple) else one for one in faces) else ()
 
@@ -238,7 +288,7 @@ def _sampling(given: Mapping[str, Any], limits: Serve) -> dict[str, Any]:
     return found
 
 
-def check_columns(names: Any, optional: Sequence[str] = OPTIONAL) -> None:
+def check_columns(names: Any, optional: Sequence[str] = COLUMNS) -> None:
     """Raise UserError where a column is missing, or unknown to a model that takes the columns `optional`, too."""
     missing = [name for name in REQUIRED if name not in names]
     unknown = sorted(str(name) for name in names if name not in (*REQUIRED, *optional))
@@ -249,16 +299,6 @@ def check_columns(names: Any, optional: Sequence[str] = OPTIONAL) -> None:
 
 def _absent(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _listed(value: Any, name: str) -> list[Any]:
-    if _absent(value):
-        return []
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if not isinstance(value, list | tuple):
-        raise UserError(f"{name}: {type(value).__name__}; expected a list with one entry per person")
-    return list(value)
 
 
 def _text(value: Any, name: str) -> str:
@@ -304,7 +344,7 @@ def _check_picture(reference: Reference, limits: Serve) -> None:
 
 
 def _box(values: Any, name: str) -> Box:
-    edges = _listed(values, name)
+    edges = listed(values, name)
     if len(edges) != 4 or not all(_number(edge) for edge in edges):
         raise UserError(f"{name}: expected four numbers y0, x0, y1, x1 in [0, 1]")
     y0, x0, y1, x1 = (float(edge) for edge in edges)

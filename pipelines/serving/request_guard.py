@@ -29,7 +29,8 @@ from pipelines.core.request_guard import JSON, Body, RequestGuard, parse_json
 from pipelines.core.sections.operations import Serve
 from pipelines.core.server_metrics import METRICS, ServerMetrics, model_labels
 from pipelines.serving.csv_rows import CSV, read_csv
-from pipelines.serving.request import FORMER, OPTIONAL, check_columns, read_seed
+from pipelines.serving.motion_request import COLUMNS as MOTION
+from pipelines.serving.request import COLUMNS, FORMER, check_columns, read_seed
 
 _SERVER = "mlflow.pyfunc.scoring_server"
 _SHAPES = ("dataframe_records", "dataframe_split", "inputs", "instances")
@@ -39,6 +40,7 @@ _MAX_REASON = 600
 _DEFAULTS: dict[str, Any] = {
     **{"face_prompts": [], "boxes": [], "seed": 0, "faces": []},
     **{"negative_prompt": "", "width": 0, "height": 0, "number": 1, "sampler": ""},
+    **{name: [] for name in MOTION},
 }
 _CODES = {403: "PERMISSION_DENIED", 404: "ENDPOINT_NOT_FOUND", 408: "REQUEST_TIMEOUT", 413: "REQUEST_TOO_LARGE"}
 _CODES |= {400: "INVALID_PARAMETER_VALUE", 415: "UNSUPPORTED_MEDIA_TYPE", 503: "TEMPORARILY_UNAVAILABLE"}
@@ -138,7 +140,7 @@ def _guard_next_application(limits: Serve, columns: Sequence[str], metrics: Serv
 
 
 def guarded(
-    application: Any, limits: Serve, columns: Sequence[str] = OPTIONAL, metrics: ServerMetrics | None = None
+    application: Any, limits: Serve, columns: Sequence[str] = COLUMNS, metrics: ServerMetrics | None = None
 ) -> RequestGuard:
     """Return the ASGI application of MLflow's server behind the guard."""
     check = partial(read_payload, limits=limits, columns=columns)
@@ -194,7 +196,7 @@ def with_short_errors(invocations: Callable[..., Any]) -> Callable[..., Any]:
     return guard
 
 
-def read_payload(payload: Any, limits: Serve, columns: Sequence[str] = OPTIONAL) -> dict[str, Any]:
+def read_payload(payload: Any, limits: Serve, columns: Sequence[str] = COLUMNS) -> dict[str, Any]:
     """Return the rows of parsed JSON; raise UserError on a wrong shape, column, value or number of rows.
 
     Always as records: MLflow turns the other shapes into tensors, which fails for lists of different lengths.

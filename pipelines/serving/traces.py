@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from model.face.target_motion import TargetMotion
 from pipelines.serving.request import DrawRequest, Reference
 
 VARIABLE = "DYNAMICID_TRACES"
 _DIGITS = 12
+_PHOTOS = ("references", "driving")
 
 
 @contextmanager
@@ -35,11 +37,22 @@ def drawing_span(request: DrawRequest) -> Iterator[Callable[[Any], None]]:
 
 def described(request: DrawRequest) -> dict[str, Any]:
     """Return what was asked, as far as it was given; of each reference the size and the first digits of its sha256."""
-    asked = {name: value for name, value in vars(request).items() if name != "references" and value not in (None, ())}
+    asked = {name: value for name, value in vars(request).items() if name not in _PHOTOS and value not in (None, ())}
+    if request.motions:
+        asked["motions"] = [{} if one is None else _given(one) for one in request.motions]
     photos = [
         _photo(one) if isinstance(one, Reference) else [_photo(each) for each in one] for one in request.references
     ]
-    return {**asked, "references": photos}  # the list of traces shows where this begins
+    driving = [None if one is None else _photo(one) for one in request.driving]
+    return {
+        **asked,
+        "references": photos,
+        **({"driving": driving} if driving else {}),
+    }  # the list of traces shows where this begins
+
+
+def _given(motion: TargetMotion) -> dict[str, float]:
+    return {name: value for name, value in vars(motion).items() if value is not None}
 
 
 def _photo(reference: Reference) -> dict[str, Any]:

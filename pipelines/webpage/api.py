@@ -9,6 +9,7 @@ from gradio.data_classes import FileData
 
 from model.face.face import MAX_REFERENCES
 from pipelines.core.errors import UserError
+from pipelines.serving.motion_request import listed
 from pipelines.serving.request import Reference, References, read_request
 from pipelines.webpage.drawing import Renderer
 from pipelines.webpage.errors import as_gradio_errors
@@ -34,12 +35,20 @@ def add_api(renderer: Renderer, shared: dict[str, Any]) -> None:
         width: int = 0,
         height: int = 0,
         sampler: str = "",
+        strength: list[float | None] | None = None,
+        yaw: list[float | None] | None = None,
+        pitch: list[float | None] | None = None,
+        roll: list[float | None] | None = None,
+        driving: list[FileData | None] | None = None,
+        driving_faces: list[int] | None = None,
     ) -> tuple[FileData, FileData, dict]:
         """Draw the people of the references; return the picture, the gate's heat map, and seed, model and seconds.
 
         `references`: one per person, or a list of several of one person. `face_prompts`, `boxes` (y0, x0, y1, x1 in [0,
         1]): none, or one per person. `faces` (from the left, 0: the only one): none, or as `references`. `width`,
-        `height`: 0 for what the base knows best. The same request gives the same bytes.
+        `height`: 0 for what the base knows best. `strength` (0 to 1.5), `yaw`, `pitch`, `roll` (degrees), `driving`
+        (photos whose expression and pose are taken), `driving_faces` (as `faces`): none, or one per person, null for
+        nothing. The same request gives the same bytes.
         """
         with as_gradio_errors():
             if not isinstance(references, list):
@@ -50,7 +59,10 @@ def add_api(renderer: Renderer, shared: dict[str, Any]) -> None:
             texts: dict[str, Any] = {"prompt": prompt, "face_prompts": face_prompts, "boxes": boxes, "seed": seed}
             texts |= {"faces": faces, "negative_prompt": negative_prompt, "sampler": sampler}
             texts |= {"width": width, "height": height}
-            request = read_request(uploads, texts, renderer.params.serve)
+            texts |= {"strength": strength, "yaw": yaw, "pitch": pitch, "roll": roll, "driving_faces": driving_faces}
+            drivers = enumerate(listed(driving, "driving")[: renderer.people + 1], 1)
+            photos = [one and _read_upload(one, f"driving photo of person {n}", renderer) for n, one in drivers]
+            request = read_request(uploads, texts, renderer.params.serve, driving=photos)
             drawn = renderer.draw(request)
             made = {"seed": request.seed, "model": renderer.version, "seconds": round(drawn.seconds, 3)}
             made |= {"note": drawn.note} if drawn.note else {}

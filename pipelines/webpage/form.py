@@ -12,6 +12,7 @@ import gradio as gr
 
 from model.face.face import MAX_REFERENCES
 from model.face.face_prompts import EXPRESSIONS, POSE_PHRASES, POSES
+from model.face.target_motion import PITCH, STRENGTH, YAW
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.core.sections.evaluation import Evaluate
@@ -42,6 +43,11 @@ class Person:
     more: Any
     expression: Any
     pose: Any
+    strength: Any
+    yaw: Any
+    pitch: Any
+    driving: Any
+    driving_face: Any
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class Form:
     draw: Any
 
     def faces(self) -> list[Any]:
-        """Return photo, number of the face, more photos, expression and pose of each person, in order."""
+        """Return photo, number of the face, more photos, and what says expression and pose, of each person in order."""
         return [part for person in self.people for part in vars(person).values()]
 
     def inputs(self) -> set[Any]:
@@ -187,7 +193,31 @@ def _person(n: int, takes_face_prompts: bool) -> Person:
             minimum=0,
             min_width=120,
         )
-    return Person(photo, face, more, expression, pose)
+    with gr.Accordion(f"Finer expression and pose of person {n + 1}", open=False, elem_id=f"finer-{n + 1}"):
+        finer: dict[str, Any] = {"interactive": takes_face_prompts}
+        strength = gr.Slider(*STRENGTH, 1, step=0.05, label="Strength of the expression", **finer)
+        yaw, pitch = (
+            gr.Number(None, label=label, info=info, minimum=low, maximum=high, min_width=120, **finer)
+            for label, info, (low, high) in (
+                ("Yaw", "Degrees, to the picture's right; empty: the head pose above.", YAW),
+                ("Pitch", "Degrees upwards; empty: level.", PITCH),
+            )
+        )
+        driving = gr.Image(
+            label=f"Photo whose expression and pose person {n + 1} takes",
+            buttons=[],
+            type="filepath",
+            image_mode=None,
+            sources=["upload", "clipboard", "webcam"],
+            height=160,
+            elem_id=f"driving-{n + 1}",
+            **finer,
+        )
+        driving.preprocess = _uploaded_file
+        driving_face = gr.Number(
+            0, label="Which face of that photo", info="As above.", precision=0, minimum=0, min_width=120, **finer
+        )
+    return Person(photo, face, more, expression, pose, strength, yaw, pitch, driving, driving_face)
 
 
 def _uploaded_file(upload: Any) -> str | None:
@@ -207,6 +237,7 @@ def _filled(form: Form, example: Example) -> list[Any]:
         there = n < len(example.photos)
         faces += [example.photos[n] if there else None, 0, None]
         faces += [example.expressions[n], example.poses[n]] if there else ["", ""]
+        faces += [1, None, None, None, 0]
     return [*faces, example.prompt, with_boxes(())]
 
 
@@ -233,9 +264,15 @@ def request_of(form: Form, values: Mapping[Any, Any], params: Params) -> DrawReq
             "boxes": boxes_of(values[form.boxes], there),
             "faces": [own if len(own) > 1 else own[0] for own in meant],
             "seed": seed,
+            # At full strength an expression is what its word says.
+            "strength": [None if values[one.strength] in (None, 1) else values[one.strength] for one in faces],
+            "yaw": [values[one.yaw] for one in faces],
+            "pitch": [values[one.pitch] for one in faces],
+            "driving_faces": [values[one.driving_face] if values[one.driving] else 0 for one in faces],
             **{name: values[getattr(form, name)] for name in ("width", "height", "number", "sampler")},
         },
         params.serve,
+        driving=[_driving(values[one.driving], n + 1) for n, one in zip(there, faces, strict=True)],
         negative_prompt=values[form.negative],
         steps=values[form.steps],
         guidance=values[form.guidance],
@@ -251,6 +288,10 @@ def _references(files: Sequence[str], number: int) -> References:
         return Reference(f"person {number}", Path(files[0]).read_bytes())
     names = [f"photo {n} of person {number}" for n in range(1, len(files) + 1)]
     return tuple(Reference(name, Path(file).read_bytes()) for name, file in zip(names, files, strict=True))
+
+
+def _driving(file: str | None, number: int) -> Reference | None:
+    return None if not file else Reference(f"driving photo of person {number}", Path(file).read_bytes())
 
 
 def face_prompt(expression: str | None, pose: str | None) -> str:

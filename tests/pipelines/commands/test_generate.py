@@ -321,6 +321,35 @@ def test_references_of_one_person_are_joined_by_a_plus(tmp_path: Path) -> None:
     assert split_reference(f"x.jpg+{other}") == ([(Path("x.jpg"), None), (other, None)], None)
 
 
+def test_strength_angles_and_a_driving_photo(project: Path, drawn_people: list[Path], tmp_path: Path) -> None:
+    Image.new("RGB", (200, 200)).save(tmp_path / "nobody.png")
+    both = [np.asarray(Image.open(photo).convert("RGB").resize((256, 256))) for photo in drawn_people]
+    Image.fromarray(np.concatenate(both, axis=1)).save(tmp_path / "both.png")
+
+    def draw(*more: str) -> Result:
+        given = ["--reference", drawn_people[0], "--prompt", "a photo", "--steps", "2", "--out", tmp_path / "a.png"]
+        chosen = ["--adapter", project / SHIPPED, "--params", project / "profiles" / "tiny.yaml"]
+        return generate(tmp_path, *given, *chosen, *more)
+
+    done = draw("--face-prompt", "happy", "--strength", "1.2", "--yaw", "-20", "--pitch", "15")
+    assert done.exit_code == 0, done.output
+    warning = " ".join(done.stderr.split())
+    assert "strength 1.2 is beyond what the adapter knows, 0 to 1" in warning
+    assert "pitch 15 has hardly an effect with this adapter" in warning
+    done = draw("--driving", f"{tmp_path}/both.png#2", "--strength", "")
+    assert done.exit_code == 0, done.output
+    assert "nobody.png: no face found" in refused(draw("--driving", str(tmp_path / "nobody.png")))
+    assert "both.png: 2 faces found; say which one is meant" in refused(draw("--driving", f"{tmp_path}/both.png"))
+    assert "there is no number 3 from the left" in refused(draw("--driving", f"{tmp_path}/both.png#3"))
+    assert "--driving no.png: no such file" in refused(draw("--driving", "no.png"))
+    assert "a driving photo and the face prompt" in refused(
+        draw("--driving", str(drawn_people[1]), "--face-prompt", "happy")
+    )
+    assert "yaw: 'left'; expected a number" in refused(draw("--yaw", "left"))
+    assert "yaw 100: expected a number from -90 to 90 degrees" in refused(draw("--yaw", "100"))
+    assert "roll 10: to this adapter every face is upright" in refused(draw("--roll", "10"))
+
+
 def test_several_references_of_one_person_draw_and_others_are_named(
     project: Path, drawn_people: list[Path], tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.serving_load import alive, load, reason_of, send, send_malformed
+from tests.pipelines.photos import encoded
 
 
 def row(photos: list[bytes], **more: Any) -> dict[str, Any]:
@@ -72,6 +73,31 @@ def test_a_list_of_references_is_one_person(server: str, photos: list[bytes]) ->
         assert "may show different people" in answer["predictions"][0]["note"]
     status, answer = ask(server, {"inputs": row(photos) | {"references": [[one] * 9]}})
     assert (status, answer["message"]) == (400, "person 1: 9 references; expected 1 to 8")
+
+
+def test_strength_angles_and_a_driving_photo_are_followed(server: str, photos: list[bytes]) -> None:
+    one, other = row(photos)["references"]
+    happy = {**row(photos[:1]), "face_prompts": ["happy"]}
+    rows = [happy, happy | {"strength": [0.2]}, happy | {"yaw": [-75.0]}, row(photos[:1]) | {"driving": [other]}]
+    status, answer = ask(server, {"dataframe_records": rows[:2]})
+    assert status == 200, answer
+    pictures = [drawn["image"] for drawn in answer["predictions"]]
+    status, answer = ask(server, {"dataframe_records": rows[2:]})
+    assert status == 200, answer
+    assert len({*pictures, *(drawn["image"] for drawn in answer["predictions"])}) == 4
+    assert "yaw -75 is beyond what the adapter knows, -60 to 60 degrees" in answer["predictions"][0]["note"]
+    two = row(photos) | {"driving": ["", one], "strength": [0.5, None], "face_prompts": ["sad", ""]}
+    status, answer = ask(server, {"inputs": two})
+    assert status == 200, answer
+    nobody = base64.b64encode(encoded(Image.new("RGB", (200, 200)), "PNG")).decode()
+    for more, reason in (
+        ({"driving": [nobody]}, "driving photo of person 1: no face found"),
+        ({"roll": [20]}, "roll 20: to this adapter every face is upright"),
+        ({"strength": [2]}, "strength 2: expected a number from 0 to 1.5"),
+    ):
+        status, answer = ask(server, {"inputs": row(photos[:1]) | more})
+        assert status == 400, answer
+        assert reason in answer["message"]
 
 
 def test_one_picture_per_row(server: str, photos: list[bytes]) -> None:

@@ -62,6 +62,16 @@ def test_a_list_of_references_is_one_person(client: Client, drawn_people: list[P
         draw(client, [[one] * 9])
 
 
+def test_strength_yaw_and_a_driving_photo(client: Client, drawn_people: list[Path]) -> None:
+    one, other = (handle_file(photo) for photo in drawn_people)
+    plain = draw(client, [one], face_prompts=["happy"])
+    half = draw(client, [one], face_prompts=["happy"], strength=[0.5], yaw=[70.0])
+    assert plain[0].read_bytes() != half[0].read_bytes()
+    assert "yaw 70 is beyond" in half[2]["note"]
+    driven = draw(client, [one, other], driving=[None, one], driving_faces=[0, 1])
+    assert driven[0].read_bytes() != draw(client, [one, other])[0].read_bytes()
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

@@ -13,6 +13,7 @@ from gradio.state_holder import SessionState
 from PIL import Image
 
 from model.face.face_prompts import EXPRESSIONS, POSES, parse
+from model.face.target_motion import TargetMotion
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.serving.request import DrawRequest, Reference
@@ -92,6 +93,27 @@ def test_more_photos_of_a_person_are_references_of_one(params: Params, tmp_path:
     with pytest.raises(UserError, match="person 2: 9 photos; at most 8"):
         request_of(form, values | {form.people[1].more: [str(photos[1])] * 8}, params)
     assert len(_filled(form, examples[1])) == len(form.faces()) + 2
+
+
+def test_strength_yaw_and_a_driving_photo_are_those_of_the_form(params: Params, tmp_path: Path) -> None:
+    import gradio as gr
+
+    examples = draw_examples(tmp_path)
+    photo, other = (str(file) for file in examples[0].photos)
+    with gr.Blocks():
+        form = build_form(params, params.evaluate, 2, takes_face_prompts=True, examples=examples)
+    person = form.people[1]
+    values = {part: part.value for part in form.inputs()} | {form.new_seed: False, form.prompt: "a photo"}
+    values |= {person.photo: photo}
+    plain = request_of(form, values, params)
+    assert (plain.motions, plain.driving, plain.driving_faces) == ((), (), ())
+    assert request_of(form, values | {person.driving_face: 2}, params) == plain, "of no photo"
+    values |= {person.strength: 0.5, person.yaw: -20, person.driving: other, person.driving_face: 2}
+    asked = request_of(form, values, params)
+    assert asked.motions == (TargetMotion(strength=0.5, yaw=-20.0),)
+    assert asked.drivers == [(Reference("driving photo of person 2", Path(other).read_bytes()), 2)]
+    with pytest.raises(UserError, match="a driving photo and the face prompt 'sad'"):
+        request_of(form, values | {person.expression: "sad"}, params)
 
 
 def test_examples_are_drawn_people_and_the_same_every_time(tmp_path: Path) -> None:
