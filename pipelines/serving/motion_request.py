@@ -46,6 +46,13 @@ def check_motions(
             raise UserError(f"driving face {faces[n]} of person {n + 1}, who has no driving photo; leave it out")
 
 
+def described(face_prompt: str | None, motion: TargetMotion | None, driving: Any) -> str:
+    """Return what was asked of a face, such as "happy, strength 0.5, yaw -20"; "" for nothing."""
+    numbers = {} if motion is None else {name: getattr(motion, name) for name in NUMBERS}
+    given = [f"{name} {value:g}" for name, value in numbers.items() if value is not None]
+    return ", ".join([*filter(None, [face_prompt, "as a driving photo" if driving else ""]), *given])
+
+
 def listed(value: Any, name: str) -> list[Any]:
     """Return the entries of a column, none where it is not given; raise UserError where it is no list."""
     if value is None or (isinstance(value, float) and math.isnan(value)):

@@ -17,7 +17,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.sections.operations import Serve
 from pipelines.core.words import counted
 from pipelines.serving.motion_request import COLUMNS as MOTION
-from pipelines.serving.motion_request import check_motions, listed, motions_of
+from pipelines.serving.motion_request import check_motions, described, listed, motions_of
 
 Box = tuple[float, float, float, float]
 
@@ -97,6 +97,13 @@ class DrawRequest:
         faces = self.driving_faces or (None,) * len(self.driving)
         return [None if one is None else (one, face) for one, face in zip(self.driving, faces, strict=True)]
 
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """What was asked of the face of each person, in words; "" for nothing."""
+        nothing = (None,) * len(self.references)
+        motions, driving = self.motions or nothing, self.driving or nothing
+        return tuple(map(described, self.face_prompts or nothing, motions, driving))
+
     def pictures(self) -> list[DrawRequest]:
         """Return the request of each of the `number` pictures."""
         return [replace(self, seed=self.seed + turn, number=1) for turn in range(self.number)]
@@ -156,8 +163,8 @@ def read_row(row: Mapping[str, Any], limits: Serve) -> DrawRequest:
     `references`: base64 pictures, one per person, or a list of several of one person; `prompt`: text; optionally
     `face_prompts` and `boxes` (y0, x0, y1, x1 in [0, 1]), one per person; `faces` (0: the only one), as `references`;
     `seed`, a whole number from 0; `negative_prompt`; `width` and `height` in pixels, 0 for the base's; `number` of
-    pictures; `sampler`, ddim, dpm or euler; one per person: `strength`, `yaw`, `pitch`, `roll`, numbers or None, `driving`,
-    base64 pictures or "", `driving_faces`, 0 for the only one.
+    pictures; `sampler`, ddim, dpm or euler; one per person: `strength`, `yaw`, `pitch`, `roll`, numbers or None,
+    `driving`, base64 pictures or "", `driving_faces`, 0 for the only one.
     """
     check_columns(row)
     encoded = listed(row["references"], "references")

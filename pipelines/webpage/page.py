@@ -86,7 +86,7 @@ def _drawing(renderers: Sequence[Renderer], form: Form, kept: Any) -> Callable[.
                 for renderer in renderers:
                     done = renderer.draw(one, lambda step, of: progress((step, of), desc="drawing", unit="steps"))
                     kept_one = KeptPicture(
-                        done.picture, renderer.version, one.seed, request.prompt, request.face_prompts, done.size
+                        done.picture, renderer.version, one.seed, request.prompt, request.asked, done.size
                     )
                     drawn.append((kept_one, done))
             for note in dict.fromkeys(done.note for _, done in drawn if done.note):

@@ -42,6 +42,8 @@ def test_numbers_and_driving_photos_are_those_of_each_person() -> None:
     assert request.motions == (TargetMotion(strength=0.5, yaw=20.0), TargetMotion(yaw=-75.0))
     assert request.driving == (None, Reference("driving photo of person 2", picture(80)))
     assert request.drivers == [None, (request.driving[1], 2)]
+    assert request.asked == ("strength 0.5, yaw 20", "as a driving photo, yaw -75")
+    assert read_row(row(face_prompts=["sad"]), LIMITS).asked == ("sad",)
     assert read_row(row(roll=["-15"]), LIMITS).motions == (TargetMotion(roll=-15.0),)
 
 
