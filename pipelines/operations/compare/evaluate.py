@@ -43,11 +43,19 @@ class Evaluated:
 
 
 def evaluated(
-    params: Params, processed: Path, adapter: Path, folder: Path, *, variants: tuple[str, ...], work: Path
+    params: Params,
+    processed: Path,
+    adapter: Path,
+    folder: Path,
+    *,
+    variants: tuple[str, ...],
+    losses: Mapping[str, Path],
+    work: Path,
 ) -> Evaluated:
     """Evaluate `adapter` into `folder`, unless that is done, and return the result; raises as `evaluate`.
 
-    `variants`: TEXT_ONLY, or nothing, beside the model; `work`: the folder of drawn pictures.
+    `variants`: TEXT_ONLY, or nothing, beside the model; `losses`: as in `evaluate`; `work`: the folder of drawn
+    pictures.
     """
     from pipelines.evaluation.evaluate import evaluate
 
@@ -61,7 +69,7 @@ def evaluated(
                     (part / _KEPT).write_text(json.dumps(kept), encoding="utf-8")
 
                 files: dict[str, Any] = {"metrics": part / METRICS, "report": part / REPORT, "work": work}
-                evaluate(params, processed, adapter, variants=variants, keep=keep, **files)
+                evaluate(params, processed, adapter, losses=losses, variants=variants, keep=keep, **files)
     for file in folder.iterdir():
         mark_used(file)
     kept = json.loads((folder / _KEPT).read_bytes())

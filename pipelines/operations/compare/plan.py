@@ -21,7 +21,7 @@ from pipelines.evaluation.variants import TEXT_ONLY
 # Every method starts from new weights: an adapter of one method is no start for another.
 _FROM_SCRATCH = ("train_anchoring.start_from=null", "train_imr.start_from=null")
 # Every row answers all questions of this project, alone.
-_ASKED = ("shipped_adapter=null", "protocol=ours", "sweeps=false", "variant_cells=11")
+_ASKED = {"shipped_adapter": "null", "protocol": "ours", "sweeps": "false", "variant_cells": "11"}
 _TRAINED = ("base", "caches", "train_anchoring", "train_imr")
 # What the command sets itself, and what all methods have in common.
 _SEEDS = ("train_anchoring.seed", "train_imr.seed")
@@ -112,7 +112,7 @@ def plan_rows(asked: Asked, file: Path, root: Path) -> list[Row]:
 
 
 def _params(file: Path, changes: Iterable[str], varied: Sequence[str] = ()) -> Params:
-    every = [*_FROM_SCRATCH, *changes, *(f"evaluate.{change}" for change in _ASKED)]
+    every = [*_FROM_SCRATCH, *changes, *(f"evaluate.{key}={value}" for key, value in _ASKED.items())]
     try:
         return load_params(file, every)
     except UserError as error:
@@ -167,10 +167,13 @@ def _variations(vary: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def _check_own(origin: str, key: str) -> None:
-    """Raise UserError for what the command sets by its own options."""
+    """Raise UserError for what the command sets itself."""
     if key in (*_SEEDS, "train_anchoring.method"):
         option = "--seeds" if key in _SEEDS else "--methods"
         raise UserError(f"{origin}: `compare` sets it itself; use {option}")
+    section, _, rest = key.partition(".")
+    if section == "evaluate" and rest in _ASKED:
+        raise UserError(f"{origin}: `compare` sets it to {_ASKED[rest]}, so that all rows answer the same, each alone")
 
 
 def _check_section(origin: str, key: str) -> None:

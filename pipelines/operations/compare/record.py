@@ -21,7 +21,7 @@ from pipelines.registry.runs import PARENT, log_values, open_run, search_runs
 from pipelines.registry.tracking import Tracking
 
 _STAGE, _CELL = "compare", "compare_cell"
-_SECTIONS = ("base", "caches", "rights", "train_anchoring", "train_imr", "preprocess", "evaluate")
+_TRAINED, _EVALUATED = ("caches", "train_anchoring", "train_imr"), ("base", "rights", "preprocess", "evaluate")
 
 
 class Recorder:
@@ -50,13 +50,14 @@ class Recorder:
     def log(
         self, run_id: str, params: Params, document: Mapping[str, Any], evaluation: Path, cost: Mapping[str, Any] | None
     ) -> None:
-        """Log parameters, metrics, loss curves and files of a cell to its run."""
+        """Log parameters, metrics and files of a cell to its run; `cost` is None where nothing was trained."""
         from mlflow.entities import Metric
 
         client, at, contents = self._client, round(time.time() * 1000), dict(document)
         numbers = evaluation_metrics(contents)
         given = params.model_dump(mode="json", by_alias=True)
-        leaves = {key: str(value)[:6000] for name in _SECTIONS for key, value in flatten(given[name], name)}
+        sections = _EVALUATED if cost is None else (*_TRAINED, *_EVALUATED)
+        leaves = {key: str(value)[:6000] for name in sections for key, value in flatten(given[name], name)}
         points = [Metric(key, value, at, 0) for key, value in (numbers | _numbers(cost)).items()]
         log_values(client, run_id, leaves, points)
         client.set_tag(run_id, "dynamicid.conditions", conditions(contents))

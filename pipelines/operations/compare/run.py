@@ -27,7 +27,7 @@ from pipelines.operations.compare.page import DOCUMENT, PAGE, TABLE, CellResult,
 from pipelines.operations.compare.plan import Row
 from pipelines.operations.compare.record import Recorder, recording
 from pipelines.operations.compare.tables import seeds_text
-from pipelines.operations.compare.train import ADAPTER, train
+from pipelines.operations.compare.train import ADAPTER, CURVES, train
 from pipelines.versions.state import COMPARE, EVALUATION, LOCK, shared_state
 
 # Folders in the state: adapters and their costs, and evaluations, each named by all that it depends on.
@@ -136,18 +136,18 @@ def _do(task: _Task, processed: Path, root: Path, recorder: Recorder | None, hel
     cell = hashlib.sha256(f"{task.made_from} {task.name}".encode()).hexdigest()[:32]
     known = None if recorder is None else recorder.known(cell)
     with _run(recorder, known, cell, task) as run:
-        adapter = row.adapter
+        adapter, losses = row.adapter, dict[str, Path]()
         if task.training is not None and row.method is not None:
             folder = top / TRAINED / task.training
             cost = train(task.name, task.params, row.method, processed, folder)
             mark_used(folder / "cost.json")
-            adapter = folder / ADAPTER
+            adapter, losses = folder / ADAPTER, {name: folder / stage / "losses.csv" for name, stage in CURVES.items()}
         assert adapter is not None
         key = evaluation_key(task.params, adapter, held_out, task.variants)
         place = top / EVALUATED / key
         if not place.is_dir():
             say(f"{task.name}: evaluate")
-        files: dict[str, Any] = {"variants": task.variants, "work": shared_state(root) / EVALUATION}
+        files: dict[str, Any] = {"variants": task.variants, "losses": losses, "work": shared_state(root) / EVALUATION}
         found = evaluated(task.params, processed, adapter, place, **files)
         if recorder is not None and run is not None and known is None:
             recorder.log(run, task.params, found.document, place, cost)

@@ -30,6 +30,8 @@ from pipelines.evaluation.belonging import check_training_reports
 # The stages and the folders of their adapters in that of the cell.
 STAGES = {"train_anchoring": "anchoring", "train_imr": "adapter"}
 ADAPTER = STAGES["train_imr"]
+# The stages, as reports of evaluations name their loss curves.
+CURVES = {"anchoring": "train_anchoring", "reconfiguration": "train_imr"}
 _COST = "cost.json"
 # Running statistics are no trained parameters.
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked", "templates")

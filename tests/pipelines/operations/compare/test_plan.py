@@ -102,6 +102,7 @@ def test_a_registered_version_brings_its_own_base(home: Home, empty_database: Pa
         ({"vary": ("preprocess.face_share=0.1,0.2",)}, "all rows have the same photos"),
         ({"vary": ("train_imr.seed=1,2",)}, "use --seeds"),
         ({"methods": THREE, "changes": ("train_anchoring.method=consistentid",)}, "use --methods"),
+        ({"methods": THREE, "changes": ("evaluate.protocol=paper",)}, "sets it to ours"),
         ({"methods": THREE, "changes": ("dynamicid:train_anchoring.steps=9",)}, "the budget is one for all"),
         ({"methods": THREE, "changes": ("consistentid:train_anchoring.steps=9",)}, "not among the methods"),
         ({"vary": ("base.resolution=64,128",)}, "base.resolution 64, .* has 128: their pictures do not compare"),
