@@ -1,6 +1,6 @@
 """Measure how a face follows strength, yaw, pitch and a driving photo, and what the identity loses by it.
 
-    python benchmarks/face_control.py                  # 8 people whom no network has seen, ten minutes of one core
+    python benchmarks/face_control.py                  # 8 people whom no network has seen, four minutes of one core
     python benchmarks/face_control.py --first 100 --people 20 --sheet control.png
 
 People are drawn, the networks are those that ship. All pictures of a person are drawn from the same noise. What is
