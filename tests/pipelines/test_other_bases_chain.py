@@ -1,17 +1,17 @@
-"""The whole line on a small base of XL's class, from drawn people to a registered version that is loaded and served."""
+"""The whole line on small bases of other classes, from drawn people to a registered version that is served."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from model.foundation.random_models import save_random_models
+from model.foundation.random_models import save_random_flux, save_random_models
 from tests.processes import SMALL_CHAIN, commit_all, dynamicid, git, run
 from tests.random_bases import WIDTH, XL_WIDTHS, save_xl
 
@@ -36,14 +36,32 @@ def home(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     return tmp_path / "home"
 
 
-def test_xl_is_trained_evaluated_registered_and_served(home: Path) -> None:
+def _xl(home: Path) -> tuple[list[str], int]:
+    """Return the parameters of a base of XL's class, and the width of its identity tokens."""
     plain = save_random_models(home / "weights" / "plain")
     torch.manual_seed(0)
     save_xl(home / "weights" / "xl", plain.pipeline)
-    base = ("pipeline=weights/xl", "image_encoder=weights/plain/image_encoder", "domain=drawn", "hair=true")
+    assert sum(XL_WIDTHS) == WIDTH
+    return ["base.pipeline=weights/xl", "base.image_encoder=weights/plain/image_encoder"], WIDTH
+
+
+def _flux(home: Path) -> tuple[list[str], int]:
+    """Return the same of a transformer, which is drawn with by Euler's method."""
+    save_random_flux(home / "weights" / "transformer")
+    folder = "weights/transformer"
+    changes = [f"base.pipeline={folder}/flux", f"base.image_encoder={folder}/image_encoder"]
+    return [*changes, "evaluate.sampler=euler", "evaluate.guidance_rescale=0", "evaluate.layout=regions"], 64
+
+
+@pytest.mark.parametrize("make", [_xl, _flux])
+def test_it_is_trained_evaluated_registered_and_served(
+    home: Path, make: Callable[[Path], tuple[list[str], int]]
+) -> None:
+    made, width = make(home)
+    base = ("domain=drawn", "hair=true")
     few = ("train_anchoring.steps=3", "train_imr.steps=4", "evaluate.shipped_adapter=null")
     small = ("lora_rank=2", "reconfigurator_width=32", "reconfigurator_heads=2", "landmark_features=16")
-    changes = [*SMALL_CHAIN, *few, *(f"base.{one}" for one in base)]
+    changes = [*SMALL_CHAIN, *few, *made, *(f"base.{one}" for one in base)]
     changes += [f"train_anchoring.sizes.{one}" for one in small]
     changes += ["train_anchoring.start_from=null", "train_imr.start_from=null", "train_anchoring.samples_every=3"]
     dynamicid("configure", *(part for change in changes for part in ("--set", change)), cwd=home)
@@ -51,10 +69,10 @@ def test_xl_is_trained_evaluated_registered_and_served(home: Path) -> None:
     dynamicid("ingest", ".dynamicid/photos", cwd=home)
     dynamicid("repro", cwd=home)
     config = json.loads((home / "models/adapter/config.json").read_text())
-    assert config["cross_attention_width"] == WIDTH == sum(XL_WIDTHS)
+    assert config["cross_attention_width"] == width
     metrics = json.loads((home / "reports/metrics.json").read_text())
     assert {"model", "text_only", "without_gate", "without_imr"} <= metrics.keys()
-    commit_all(home, "A first model on XL")
+    commit_all(home, "A first model on this base")
     registered = json.loads(dynamicid("register", "--accept-refusal", cwd=home).stdout)
     assert registered["version"] == "1"
     person = next((home / ".dynamicid/photos").rglob("1.jpg"))
