@@ -29,6 +29,7 @@ def sheets(
     seed: Annotated[int, option("Random seed of the choice and order of pictures.", min=0)] = 0,
     people: Annotated[int, option("Number of people to match with their references.", min=2, max=26)] = 8,
     each: Annotated[int, option("Number of faces to name for each expression.", min=1)] = 3,
+    pairs: Annotated[int, option("Number of pictures of two people, on a sheet of their own.", min=0)] = 0,
     processed: Annotated[Path, option("Preprocessed photos.")] = Path(PROCESSED),
     adapter: Annotated[Path, option("Adapter to test.")] = Path(ADAPTER),
     file: ParamsFile = DEFAULT_PARAMS,
@@ -36,7 +37,7 @@ def sheets(
 ) -> None:
     """Generate held-out people as the evaluation does and arrange them, shuffled and unlabelled, on sheets."""
     from model.network.adapter_config import WEIGHTS
-    from pipelines.evaluation.blind import EXPRESSION, KEY, make_sheets, write_sheets
+    from pipelines.evaluation.blind import EXPRESSION, KEY, make_sheets, pair_sheets, write_sheets
     from pipelines.evaluation.evaluate import open_questions
     from pipelines.versions.places import SHEETS, note_copy
 
@@ -44,6 +45,9 @@ def sheets(
     questions, held_out, renderer = open_questions(params, processed, adapter)
     drawn = make_sheets(questions, held_out.photos, renderer, people=people, each=each, seed=seed)
     settings = {"seed": seed, "people": people, "faces": len(drawn[EXPRESSION].answers)}
+    if pairs:
+        drawn |= pair_sheets(questions, held_out.photos, renderer, pairs=pairs, seed=seed)
+        settings |= {"pairs": pairs, "layout": renderer.params.layout}
     sampled = {name: getattr(params.evaluate, name) for name in ("sampler", "steps", "guidance", "guidance_rescale")}
     networks = {
         "adapter": sha256(adapter / WEIGHTS),
@@ -52,7 +56,7 @@ def sheets(
     }
     note_copy(Path.cwd(), out, SHEETS)
     write_sheets(drawn, out, {**settings, "evaluation_set": questions.hash, **sampled, **networks})
-    shown = [str(out / name) for name in drawn]
+    shown = [str(out / name) for name, sheet in drawn.items() if sheet.rows]
     emit({"for_the_reader": shown, "not_for_the_reader": str(out / KEY), **settings})
 
 

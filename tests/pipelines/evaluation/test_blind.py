@@ -18,7 +18,16 @@ from pipelines.cli import app
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.core.sections.data import Rights
-from pipelines.evaluation.blind import choose_cells, make_sheets, score, write_sheets
+from pipelines.core.sections.evaluation import SeveralPeople
+from pipelines.evaluation.blind import (
+    PAIR_EXPRESSIONS,
+    PAIRS,
+    choose_cells,
+    make_sheets,
+    pair_sheets,
+    score,
+    write_sheets,
+)
 from pipelines.evaluation.evaluation_set import EvaluationSet, build_evaluation_set
 from pipelines.evaluation.photos import held_out_records, read_photos
 from pipelines.evaluation.picture_store import DrawnPicture
@@ -73,6 +82,39 @@ def test_the_key_names_what_was_drawn(ask: Ask, seed: int) -> None:
     read = {name: EXPRESSIONS[int(picture[0, 0, 1])] for name, picture in zip(names, faces, strict=True)}
     assert sheets["expressions.png"].answers == read
     assert Counter(read.values()) == dict.fromkeys(EXPRESSIONS, 2)
+
+
+def test_the_key_of_pairs_names_who_stands_where_and_what_they_show(ask: Ask, tmp_path: Path) -> None:
+    questions = ask(5, people=5, several_people=SeveralPeople(two=8))
+    photos = {
+        person.reference: SimpleNamespace(image=np.full((8, 8, 3), n, np.uint8))
+        for n, person in enumerate(questions.people)
+    }
+
+    class Renderer(IndexRenderer):
+        def tokens(self, questions: EvaluationSet, _: object) -> TokenTable:
+            asked = {
+                key: np.array([[key[0], EXPRESSIONS.index(key[1])]])
+                for cell in questions.multi_cells
+                for key in zip(cell.people, cell.expressions, cell.poses, strict=True)
+            }
+            return TokenTable(own={}, asked=asked, true={}, multi={}, layout="windows")
+
+        def draw(self, specs: list[PictureSpec]) -> list[DrawnPicture]:
+            return [DrawnPicture(np.repeat([np.repeat([*s.tokens.ravel()], 4)], 4, 0)[..., None], None) for s in specs]
+
+    sheets = pair_sheets(questions, photos, Renderer(), pairs=6, seed=3)
+    who, shows = sheets[PAIRS], sheets[PAIR_EXPRESSIONS]
+    (_, references, letters), (_, pictures, labels) = who.rows
+    owner = {letter: int(image[0, 0, 0]) for letter, image in zip(letters, references, strict=True)}
+    assert labels[:2] == ["1 and 2", "3 and 4"]
+    for place, picture in enumerate(pictures):
+        for side, number in enumerate((2 * place + 1, 2 * place + 2)):
+            person, expression = picture[0, 8 * side, 0], picture[0, 8 * side + 4, 0]
+            assert owner[who.answers[str(number)]] == person
+            assert shows.answers[str(number)] == EXPRESSIONS[expression]
+    with pytest.raises(UserError, match=r"9 pictures of two people: the evaluation asks for 8; --pairs 8"):
+        pair_sheets(questions, photos, Renderer(), pairs=9, seed=3)
 
 
 def test_a_sheet_larger_than_the_cells_is_refused(ask: Ask) -> None:
