@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pipelines.commands.options import (
     DEFAULT_PARAMS,
@@ -44,7 +44,7 @@ def sheets(
     params = read_params(file, overrides)
     questions, held_out, renderer = open_questions(params, processed, adapter)
     drawn = make_sheets(questions, held_out.photos, renderer, people=people, each=each, seed=seed)
-    settings = {"seed": seed, "people": people, "faces": len(drawn[EXPRESSION].answers)}
+    settings: dict[str, Any] = {"seed": seed, "people": people, "faces": len(drawn[EXPRESSION].answers)}
     if pairs:
         drawn |= pair_sheets(questions, held_out.photos, renderer, pairs=pairs, seed=seed)
         settings |= {"pairs": pairs, "layout": renderer.params.layout}
