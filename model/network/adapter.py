@@ -325,7 +325,8 @@ class Adapter(nn.Module):
             problem = f"damaged, not a safetensors file ({error}); copy the adapter again"
             raise ValueError(f"{folder / WEIGHTS}: {problem}") from None
         its = len({name.split(".")[1] for name in tensors if name.startswith("processors.")})
-        if its != (own := len(attention_layers(unet))):
+        # Without any, the file is damaged, which the names of what is missing say.
+        if its and its != (own := len(attention_layers(unet))):
             raise ValueError(
                 f"{folder}: {made_on}, with {its} attention layers; {here} has {own}: give a base of the same kind, or "
                 "train an adapter on this one"
