@@ -36,6 +36,8 @@ REPLACED = {
     "--layout LAYOUT --out DIR": "--layout sidecars --out exported/files",
     "--data DIR": "--data data/faces",
 }
+# Photos that the guides name, and those of drawn people that stand for them.
+PHOTOS = {"a.jpg": "demo-00000/1", "a1.jpg": "demo-00000/1", "a2.jpg": "demo-00000/2", "b.jpg": "demo-00001/1"}
 # Nobody has the networks of `sd15` here.
 CODES = {"dynamicid doctor --profile sd15": 1}
 
@@ -70,8 +72,9 @@ def test_what_the_guides_say_is_done(shell: Shell, project: Path) -> None:
     printed: dict[str, str] = {}
     for name in ("draw", "judge", "browse", "export", "promote", "doctor", "upgrade", "train"):
         for command in commands((project / "docs" / "guides" / f"{name}.md").read_text(encoding="utf-8")):
-            if "a.jpg" in command:
-                shell.type("cp .dynamicid/people/demo-00000/1.jpg a.jpg; cp .dynamicid/people/demo-00001/1.jpg b.jpg")
+            for photo, drawn in PHOTOS.items():
+                if photo in command:
+                    shell.type(f"cp .dynamicid/people/{drawn}.jpg {photo}")
             code = next((code for start, code in CODES.items() if command.startswith(start)), 0)
             printed[command] = shell.type(command, code)
     home = shell.home

@@ -21,7 +21,7 @@ API = "/gradio_api"
 JSON = "application/json"
 EVIL = "https://elsewhere.example"
 # Which face, negative prompt, width, height and sampler: a call without a client of Gradio has to give every input.
-USUAL = (None, "", 0, 0, "")
+USUAL = (None, "", 0, 0, "", *[None] * 6)
 ADA = {"username": "ada", "password": "correct horse battery"}
 
 
