@@ -107,7 +107,7 @@ def _request() -> bytes:
     return json.dumps({"dataframe_records": [{**row, "boxes": [[0, 0, 1, 1]], "seed": 1}]}).encode()
 
 
-# What a call of the page's API has after the seed: faces, negative prompt, size, sampler, and six for motion beyond words.
+# After the seed a call of the page's API has faces, negative prompt, size, sampler, and six for motion beyond words.
 PAGE_DEFAULTS: tuple[Any, ...] = (None, "", 0, 0, "", *[None] * 6)
 
 
