@@ -179,17 +179,25 @@ def _texts(people: People) -> list[str]:
     return [*people.prompts[:4000], *people.face_prompts[:1000], *groups]
 
 
-def _unet(context: TrainingContext, name: str, recipe: Recipe) -> dict[str, Any]:
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+def _frozen(weights: Path) -> tuple[Any, Any, Any]:
+    """Return what a denoiser is trained beside: autoencoder, text encoder and tokenizer."""
+    from diffusers import AutoencoderKL
     from transformers import CLIPModel, CLIPTokenizer
 
-    from model.foundation import unet
-    from model.foundation.assemble import save_pipeline, text_encoder_of
+    from model.foundation.assemble import text_encoder_of
 
-    vae = AutoencoderKL.from_pretrained(context.weights / "sd" / "vae", local_files_only=True).float().eval()
-    clip = CLIPModel.from_pretrained(context.weights / "clip", local_files_only=True).float().eval()
-    tokenizer = CLIPTokenizer.from_pretrained(context.weights / "clip", local_files_only=True)
-    text = text_encoder_of(clip)
+    vae = AutoencoderKL.from_pretrained(weights / "sd" / "vae", local_files_only=True).float().eval()
+    clip = CLIPModel.from_pretrained(weights / "clip", local_files_only=True).float().eval()
+    return vae, text_encoder_of(clip), CLIPTokenizer.from_pretrained(weights / "clip", local_files_only=True)
+
+
+def _unet(context: TrainingContext, name: str, recipe: Recipe) -> dict[str, Any]:
+    from diffusers import UNet2DConditionModel
+
+    from model.foundation import unet
+    from model.foundation.assemble import save_pipeline
+
+    vae, text, tokenizer = _frozen(context.weights)
     network = unet.build(context.edition, text.config.hidden_size)
 
     def save() -> None:
@@ -207,16 +215,12 @@ def _unet(context: TrainingContext, name: str, recipe: Recipe) -> dict[str, Any]
 
 
 def _transformer(context: TrainingContext, name: str, recipe: Recipe) -> dict[str, Any]:
-    from diffusers import AutoencoderKL, FluxTransformer2DModel
-    from transformers import CLIPModel, CLIPTokenizer
+    from diffusers import FluxTransformer2DModel
 
     from model.foundation import transformer
-    from model.foundation.assemble import save_flux_pipeline, text_encoder_of
+    from model.foundation.assemble import save_flux_pipeline
 
-    vae = AutoencoderKL.from_pretrained(context.weights / "sd" / "vae", local_files_only=True).float().eval()
-    clip = CLIPModel.from_pretrained(context.weights / "clip", local_files_only=True).float().eval()
-    tokenizer = CLIPTokenizer.from_pretrained(context.weights / "clip", local_files_only=True)
-    text = text_encoder_of(clip)
+    vae, text, tokenizer = _frozen(context.weights)
     network = transformer.build(context.edition, text.config.hidden_size)
 
     def save() -> None:

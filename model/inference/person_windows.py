@@ -68,12 +68,12 @@ class PersonWindows(nn.Module):
         states = None if identity is None else self._window_states(identity, rows)
         texts = self._windowed("text", encoder_hidden_states, self._texts)
         total = torch.zeros_like(sample)
-        weights = sample.new_zeros(columns)
+        weight, weights = _weights(rows).to(sample), sample.new_zeros(columns)
         gates = sample.new_zeros((len(sample), rows, columns), dtype=torch.float32)
         for person, left in enumerate(lefts):
             window = slice(left, left + rows)
             if added_cond_kwargs is not None:
-                arguments["added_cond_kwargs"] = self._added(added_cond_kwargs, person, rows)
+                arguments["added_cond_kwargs"] = self._added(added_cond_kwargs, person)
             # Where nobody is given, the text alone is drawn.
             given = others if states is None else {**others, "identity": states[person]}
             predicted = self.unet(
@@ -84,7 +84,6 @@ class PersonWindows(nn.Module):
                 return_dict=False,
                 **arguments,
             )[0]
-            weight = _weights(rows).to(weights)
             total[..., window] += predicted * weight
             weights[window] += weight
             if states is not None and states[person].maps:
@@ -101,26 +100,24 @@ class PersonWindows(nn.Module):
             counts = identity.references or (1,) * people
             each = identity.tokens.shape[1] // sum(counts)
             parts = identity.tokens.split([each * count for count in counts], dim=1)
-            self._states = (
-                pictures,
-                [
-                    IdentityState(
-                        tokens,
-                        gate=identity.gate,
-                        threshold=identity.threshold,
-                        scale=identity.scale
-                        if isinstance(identity.scale, int | float)
-                        else identity.scale[..., [person]],
-                        lora_scale=identity.lora_scale,
-                        height=rows,
-                        width=rows,
-                        maps=None if identity.maps is None else [],
-                        cache={},
-                        references=(count,),
-                    )
-                    for person, (tokens, count) in enumerate(zip(parts, counts, strict=True))
-                ],
-            )
+            scale = identity.scale
+            scales = [scale] * people if isinstance(scale, int | float) else scale.split(1, dim=-1)
+            states = [
+                IdentityState(
+                    tokens,
+                    gate=identity.gate,
+                    threshold=identity.threshold,
+                    scale=own,
+                    lora_scale=identity.lora_scale,
+                    height=rows,
+                    width=rows,
+                    maps=None if identity.maps is None else [],
+                    cache={},
+                    references=(count,),
+                )
+                for tokens, count, own in zip(parts, counts, scales, strict=True)
+            ]
+            self._states = pictures, states
         for state in self._states[1]:
             state.step = identity.step
         return self._states[1]
@@ -138,7 +135,7 @@ class PersonWindows(nn.Module):
             kept = self._read[name] = (given, [torch.cat([unguided, one]) for one in people])
         return kept[1]
 
-    def _added(self, given: dict[str, Tensor], person: int, rows: int) -> dict[str, Tensor]:
+    def _added(self, given: dict[str, Tensor], person: int) -> dict[str, Tensor]:
         """Return XL's added conditions for a person's window: its pooled text, and the size of a whole picture."""
         added = dict(given)
         if self._pooled is not None:
@@ -183,10 +180,7 @@ def _weights(side: int) -> Tensor:
 
 def _mean_gate(state: IdentityState, rows: int) -> Tensor:
     """Return the mean gate (B, rows, rows) of all layers in one call, and clear the maps of the state."""
-    maps = [
-        F.interpolate(one[:, None].float(), (rows, rows), mode="bilinear", align_corners=False)
-        for one in state.maps or ()
-    ]
-    if state.maps is not None:
-        state.maps.clear()
-    return torch.cat(maps, dim=1).mean(dim=1)
+    given = state.maps or []
+    sized = [F.interpolate(one[:, None].float(), (rows, rows), mode="bilinear") for one in given]
+    given.clear()
+    return torch.cat(sized, dim=1).mean(dim=1)
