@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -138,6 +140,26 @@ class AdapterPipeline(DiffusionPipeline):
     def unfold_lora(self) -> None:
         """Restore the weights of the denoiser, bit for bit."""
         self._require_adapter().unfold()
+
+    def fuse_lora(self, *arguments: Any, **keywords: Any) -> None:
+        """Add the LoRAs of `load_lora_weights` to the denoiser's weights, as diffusers does."""
+        with self._unfolded():
+            super().fuse_lora(*arguments, **keywords)  # type: ignore[misc]
+
+    def unfuse_lora(self, *arguments: Any, **keywords: Any) -> None:
+        """Subtract them again, as diffusers does."""
+        with self._unfolded():
+            super().unfuse_lora(*arguments, **keywords)  # type: ignore[misc]
+
+    @contextmanager
+    def _unfolded(self) -> Iterator[None]:
+        """Change weights inside the block without the adapter's LoRA in them: unfolding restores what it has kept."""
+        folded = 0.0 if self.adapter is None else self.adapter.folded
+        if folded:
+            self.unfold_lora()
+        yield
+        if folded:
+            self.fold_lora(folded)
 
     def to(self, *arguments: Any, **keywords: Any) -> Self:
         """Move every component, including the adapter."""

@@ -18,7 +18,7 @@ from model.network.base import FLUX, Base
 from model.network.identity_state import IdentityState
 from model.network.joint_attention import PATCH
 from model.network.text_encoding import cut_text, encode_joint_text, joint_text_length, tokenizing
-from model.network.transformer_base import pack_latents, unpack_latents
+from model.network.transformer_base import pack_latents
 
 _NEGATIVE = ("negative_prompt", "negative_prompt_embeds")
 
@@ -56,13 +56,8 @@ class GuidedTransformer:
         return self.model(*arguments, joint_attention_kwargs=own, **keywords)
 
 
-class DynamicIDFluxPipeline(IdentityPipeline, FluxPipeline):
-    """Render given people with FLUX.1 (see IdentityPipeline).
-
-    On a guidance-distilled transformer, `guidance_scale` is its input, as in the parent. On another one, it is that of
-    classifier-free guidance (`true_cfg_scale`), with the empty text unless there is a negative prompt: give 1 for a
-    base such as FLUX.1-schnell, which is distilled without guidance. Sizes are multiples of 16 pixels for FLUX.1.
-    """
+class FluxPeople(IdentityPipeline):
+    """People in a pipeline of FLUX.1."""
 
     transformer: Any
     family = FLUX
@@ -71,45 +66,6 @@ class DynamicIDFluxPipeline(IdentityPipeline, FluxPipeline):
     batched_guidance = False
     in_windows = False
     do_classifier_free_guidance = False
-    _optional_components: ClassVar[list[str]] = [
-        *FluxPipeline._optional_components,
-        "text_encoder_2",
-        "tokenizer_2",
-        "crop_processor",
-    ]
-
-    def __init__(  # noqa: PLR0917
-        self,
-        scheduler: Any,
-        vae: Any,
-        text_encoder: Any,
-        tokenizer: Any,
-        text_encoder_2: Any,
-        tokenizer_2: Any,
-        transformer: Any,
-        image_encoder: Any = None,
-        feature_extractor: Any = None,
-        crop_processor: Any = None,
-    ) -> None:
-        super().__init__(
-            scheduler,
-            vae,
-            text_encoder,
-            tokenizer,
-            text_encoder_2,
-            tokenizer_2,
-            transformer,
-            image_encoder,
-            feature_extractor,
-        )
-        self.register_modules(crop_processor=crop_processor)
-        self.default_sample_size = int(vae.config.sample_size) // self.vae_scale_factor
-
-    @classmethod
-    def _parts(cls, base: Base) -> dict[str, Any]:
-        parts = super()._parts(base)
-        parts["transformer"] = parts.pop("unet")
-        return {**parts, "text_encoder_2": base.text_encoder_2, "tokenizer_2": base.tokenizer_2}
 
     @property
     def denoiser(self) -> Any:
@@ -167,8 +123,7 @@ class DynamicIDFluxPipeline(IdentityPipeline, FluxPipeline):
                 for states in encode_joint_text(self._texts()[0], None, texts, device)
             )
         # The parent repeats only what it encodes itself.
-        return FluxPipeline.encode_prompt(
-            self,
+        return super().encode_prompt(
             prompt,
             prompt_2,
             device,
@@ -181,10 +136,6 @@ class DynamicIDFluxPipeline(IdentityPipeline, FluxPipeline):
 
     def _loop(self, prompt: Any, arguments: dict[str, Any]) -> tuple[Any, Any]:
         arguments = dict(arguments)
-        output_type, (rows, columns) = (
-            arguments.pop("output_type", "pil"),
-            self._latent_size(arguments.get("height"), arguments.get("width")),
-        )
         latents = arguments.get("latents")
         if latents is not None and latents.ndim == 4:
             arguments["latents"] = pack_latents(latents)
@@ -196,13 +147,7 @@ class DynamicIDFluxPipeline(IdentityPipeline, FluxPipeline):
         texts = prompt if prompt is not None else arguments.get("prompt_embeds")
         if isinstance(arguments.get("negative_prompt"), str) and texts is not None and not isinstance(texts, str):
             arguments["negative_prompt"] = [arguments["negative_prompt"]] * len(texts)
-        found, _ = super()._loop(prompt, {**arguments, "output_type": "latent"})
-        if output_type == "latent":
-            return found, None
-        pixels = self._decoded(unpack_latents(found, rows, columns), arguments.get("generator"))
-        images = self.image_processor.postprocess(pixels, output_type=output_type)
-        self.maybe_free_model_hooks()
-        return images, None
+        return super()._loop(prompt, arguments)
 
     def maybe_free_model_hooks(self) -> None:
         """Move the models to where they wait, as the parent does: the transformer itself, not that of a call."""
@@ -214,3 +159,52 @@ class DynamicIDFluxPipeline(IdentityPipeline, FluxPipeline):
         if not return_dict:
             return images, gates
         return DynamicIDFluxPipelineOutput(images=images, gate_maps=gates)
+
+
+class DynamicIDFluxPipeline(FluxPeople, FluxPipeline):
+    """Render given people with FLUX.1 (see IdentityPipeline).
+
+    On a guidance-distilled transformer, `guidance_scale` is its input, as in the parent. On another one, it is that of
+    classifier-free guidance (`true_cfg_scale`), with the empty text unless there is a negative prompt: give 1 for a
+    base such as FLUX.1-schnell, which is distilled without guidance. Sizes are multiples of 16 pixels for FLUX.1.
+    """
+
+    _optional_components: ClassVar[list[str]] = [
+        *FluxPipeline._optional_components,
+        "text_encoder_2",
+        "tokenizer_2",
+        "crop_processor",
+    ]
+
+    def __init__(  # noqa: PLR0917
+        self,
+        scheduler: Any,
+        vae: Any,
+        text_encoder: Any,
+        tokenizer: Any,
+        text_encoder_2: Any,
+        tokenizer_2: Any,
+        transformer: Any,
+        image_encoder: Any = None,
+        feature_extractor: Any = None,
+        crop_processor: Any = None,
+    ) -> None:
+        super().__init__(
+            scheduler,
+            vae,
+            text_encoder,
+            tokenizer,
+            text_encoder_2,
+            tokenizer_2,
+            transformer,
+            image_encoder,
+            feature_extractor,
+        )
+        self.register_modules(crop_processor=crop_processor)
+        self.default_sample_size = int(vae.config.sample_size) // self.vae_scale_factor
+
+    @classmethod
+    def _parts(cls, base: Base) -> dict[str, Any]:
+        parts = super()._parts(base)
+        parts["transformer"] = parts.pop("unet")
+        return {**parts, "text_encoder_2": base.text_encoder_2, "tokenizer_2": base.tokenizer_2}

@@ -13,6 +13,7 @@ from torch import Tensor
 from model.face.conventions import OURS, Conventions
 from model.face.face_parts import described
 from model.inference.adapter_pipeline import AdapterPipeline
+from model.inference.call_autoencoder import CallAutoencoder
 from model.inference.gate_maps import GateMaps
 from model.inference.identity_request import (
     FacePrompts,
@@ -32,7 +33,6 @@ from model.inference.step_callback import advancing
 from model.network.base import encode_crops
 from model.network.crop_transform import CropTransform
 from model.network.identity_state import IdentityState
-from model.network.latents import unscale_latents
 from model.network.text_encoding import TextEncoder, cut_text, encode_text, tokenizing
 
 
@@ -143,6 +143,7 @@ class IdentityPipeline(AdapterPipeline):
             windows = person_windows(self, window_prompts, prompts, copies)
             return self._run(None, None, prompt, arguments, windows=windows)
         adapter = self._require_adapter()
+        adapter.check_attached(self.denoiser)
         if return_gate_maps and not adapter.method.gate:
             raise ValueError(f"no gate maps: an adapter of {adapter.method.name} has no gate")
         if sum(given is not None for given in (boxes, masks, window_prompts)) > 1:
@@ -242,31 +243,29 @@ class IdentityPipeline(AdapterPipeline):
         own = copy.copy(self)
         own.scheduler = copy.deepcopy(self.scheduler)
         own._fusion = fusion
+        stand_ins = self._stand_ins(state, maps) | ({} if windows is None else {"unet": windows})
+        # Not as attributes: the pipeline would write them into the configuration that both share.
+        own.__dict__.update(stand_ins)
         if windows is not None:
-            # Not as an attribute: the pipeline would write it into the configuration that both share.
-            own.__dict__["unet"] = windows
             # No window shows the prompt of the whole, which may be too long for a text encoder.
             prompt = prompt if prompt is None else windows.prompts
         found = own._loop(prompt, arguments)
         if hasattr(own, "_all_hooks"):
-            if windows is not None:
-                own.__dict__["unet"] = self.unet
-                own.maybe_free_model_hooks()
+            # The loop has put hooks on what it had: not on what others stood in for.
+            own.__dict__.update({name: self.__dict__[name] for name in stand_ins})
+            own.maybe_free_model_hooks()
             self._all_hooks: Any = own._all_hooks
         return self._output(*found, None if maps is None else maps.mean(), return_dict)
+
+    def _stand_ins(self, state: IdentityState | None, maps: GateMaps | None) -> dict[str, Any]:
+        """Return what stands in for parts of the pipeline in one call."""
+        del state, maps
+        return {"vae": CallAutoencoder(self.vae)}
 
     def _loop(self, prompt: Any, arguments: dict[str, Any]) -> tuple[Any, Any]:
         """Return the pictures of the base pipeline's loop, and the flags of the safety checker."""
         images, *flagged = super().__call__(prompt, return_dict=False, **arguments)
         return images, flagged[0] if flagged else None
-
-    def _decoded(self, latents: Tensor, generator: Any) -> Tensor:
-        """Return the pixels (B, 3, H, W) of latents, in the precision of the autoencoder.
-
-        The parents decode in that of the UNet, or change the autoencoder's for a while, where other calls use it.
-        """
-        latents = unscale_latents(self.vae, latents.to(self.vae.dtype))
-        return self.vae.decode(latents, return_dict=False, generator=generator)[0]
 
     def _output(self, images: Any, flagged: Any, gates: np.ndarray | None, return_dict: bool) -> Any:
         raise NotImplementedError

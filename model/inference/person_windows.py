@@ -158,7 +158,9 @@ def person_windows(pipe: Any, prompts: Any, pictures: int, copies: int, people: 
     if prompts is None:
         return None
     if not pipe.in_windows:
-        raise ValueError("window_prompts: this base draws several people in regions of one picture")
+        raise ValueError(
+            "window_prompts: this pipeline draws several people in regions of one picture: give boxes or masks"
+        )
     nested = [list(one) if isinstance(one, list | tuple) else one for one in prompts]
     each: Sequence[Any] = nested if nested and isinstance(nested[0], list) else [nested] * pictures
     counts = {len(one) if isinstance(one, list) else 0 for one in each}

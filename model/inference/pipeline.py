@@ -31,7 +31,30 @@ class DynamicIDXLPipelineOutput(WithGateMaps, StableDiffusionXLPipelineOutput):
     """`images` as in the parent, `gate_maps` and `heat_maps()`."""
 
 
-class DynamicIDPipeline(IdentityPipeline, StableDiffusionPipeline):
+class StableDiffusionPeople(IdentityPipeline):
+    """People in a pipeline of Stable Diffusion 1.x or 2.x."""
+
+    def _output(self, images: Any, flagged: Any, gates: np.ndarray | None, return_dict: bool) -> Any:
+        if not return_dict:
+            return images, flagged, gates
+        return DynamicIDPipelineOutput(images=images, nsfw_content_detected=flagged, gate_maps=gates)
+
+
+class XLPeople(IdentityPipeline):
+    """People in a pipeline of Stable Diffusion XL."""
+
+    family = SDXL
+
+    def _texts(self) -> tuple[TextEncoder, ...]:
+        return ((self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2))
+
+    def _output(self, images: Any, flagged: Any, gates: np.ndarray | None, return_dict: bool) -> Any:
+        if not return_dict:
+            return images, gates
+        return DynamicIDXLPipelineOutput(images=images, gate_maps=gates)
+
+
+class DynamicIDPipeline(StableDiffusionPeople, StableDiffusionPipeline):
     """Render given people with Stable Diffusion 1.x or 2.x (see IdentityPipeline)."""
 
     _optional_components: ClassVar[list[str]] = [*StableDiffusionPipeline._optional_components, "crop_processor"]
@@ -72,30 +95,10 @@ class DynamicIDPipeline(IdentityPipeline, StableDiffusionPipeline):
             "requires_safety_checker": checker is not None,
         }
 
-    def _loop(self, prompt: Any, arguments: dict[str, Any]) -> tuple[Any, Any]:
-        arguments = dict(arguments)
-        output_type = arguments.pop("output_type", "pil")
-        # The parent decodes with the scaling factor only; an autoencoder may also have statistics per channel.
-        latents, _ = super()._loop(prompt, {**arguments, "output_type": "latent"})
-        if output_type == "latent":
-            return latents, None
-        pixels = self._decoded(latents, arguments.get("generator"))
-        pixels, flagged = self.run_safety_checker(pixels, self._execution_device, self.unet.dtype)
-        shown = [True] * len(pixels) if flagged is None else [not flag for flag in flagged]
-        images = self.image_processor.postprocess(pixels, output_type=output_type, do_denormalize=shown)
-        self.maybe_free_model_hooks()
-        return images, flagged
 
-    def _output(self, images: Any, flagged: Any, gates: np.ndarray | None, return_dict: bool) -> Any:
-        if not return_dict:
-            return images, flagged, gates
-        return DynamicIDPipelineOutput(images=images, nsfw_content_detected=flagged, gate_maps=gates)
-
-
-class DynamicIDXLPipeline(IdentityPipeline, StableDiffusionXLPipeline):
+class DynamicIDXLPipeline(XLPeople, StableDiffusionXLPipeline):
     """Render given people with Stable Diffusion XL (see IdentityPipeline)."""
 
-    family = SDXL
     _optional_components: ClassVar[list[str]] = [*StableDiffusionXLPipeline._optional_components, "crop_processor"]
 
     def __init__(  # noqa: PLR0917
@@ -137,27 +140,6 @@ class DynamicIDXLPipeline(IdentityPipeline, StableDiffusionXLPipeline):
             "tokenizer_2": base.tokenizer_2,
             "force_zeros_for_empty_prompt": index.get("force_zeros_for_empty_prompt", True),
         }
-
-    def _texts(self) -> tuple[TextEncoder, ...]:
-        return ((self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2))
-
-    def _loop(self, prompt: Any, arguments: dict[str, Any]) -> tuple[Any, Any]:
-        arguments = dict(arguments)
-        output_type = arguments.pop("output_type", "pil")
-        latents, _ = super()._loop(prompt, {**arguments, "output_type": "latent"})
-        if output_type == "latent":
-            return latents, None
-        pixels = self._decoded(latents, arguments.get("generator"))
-        if self.watermark is not None:
-            pixels = self.watermark.apply_watermark(pixels)
-        images = self.image_processor.postprocess(pixels, output_type=output_type)
-        self.maybe_free_model_hooks()
-        return images, None
-
-    def _output(self, images: Any, flagged: Any, gates: np.ndarray | None, return_dict: bool) -> Any:
-        if not return_dict:
-            return images, gates
-        return DynamicIDXLPipelineOutput(images=images, gate_maps=gates)
 
 
 def pipeline_class(folder: Path) -> type[IdentityPipeline]:

@@ -162,12 +162,29 @@ class Adapter(nn.Module):
         for layer, processor in zip(layers.values(), self.processors, strict=True):
             layer.set_processor(processor)
 
+    def check_attached(self, unet: Any) -> None:
+        """Raise ValueError where attentions of `unet` have other processors than these, which know no identity."""
+        layers = attention_layers(getattr(unet, "_orig_mod", unet))
+        pairs = zip(layers.values(), self.processors, strict=True)
+        others = [type(layer.processor).__name__ for layer, own in pairs if layer.processor is not own]
+        if others:
+            raise ValueError(
+                f"{len(others)} of {len(layers)} attentions have a {others[0]} in place of the adapter's processor, "
+                "and would draw nobody; attention slicing, xFormers, fused projections, IP-Adapters of diffusers put "
+                "it there: leave them out (no attention here holds a matrix of all cells), and load the adapter again"
+            )
+
     def detach(self, unet: Any) -> None:
         """Restore the processors that `unet` had before `attach`, and the weights of `unet` if LoRA was folded."""
         self.unfold()
         for name, layer in attention_layers(unet).items():
             layer.set_processor(self._replaced.get(f"{name}.processor") or plain_processor(layer))
         self._replaced = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.null_tokens.device
 
     @property
     def takes_face_prompts(self) -> bool:

@@ -124,6 +124,14 @@ def processor_for(attn: Attention, rank: int, tokens: int, threshold: float, *, 
         return SelfAttentionLoRA(hidden, rank)
     processor = SemanticActivatedAttention(hidden, attn.to_k.in_features, rank, tokens, threshold, gated=gated)
     with torch.no_grad():
-        processor.to_k_ip.weight.copy_(attn.to_k.weight)
-        processor.to_v_ip.weight.copy_(attn.to_v.weight)
+        processor.to_k_ip.weight.copy_(_weight(attn.to_k))
+        processor.to_v_ip.weight.copy_(_weight(attn.to_v))
     return processor
+
+
+def _weight(linear: torch.nn.Linear) -> Tensor:
+    """Return the weight (O, I) of a linear layer without bias; of one of few bits, what it does to each input."""
+    weight = linear.weight
+    if weight.is_floating_point() and weight.shape == (linear.out_features, linear.in_features):
+        return weight
+    return linear(torch.eye(linear.in_features, device=weight.device)).T

@@ -17,7 +17,7 @@ class FoldedLoRA:
     Only layers that run in every step are folded (`LoRAAttention.foldable`). Sums are rounded, so subtracting would not
     restore the weights: the originals are kept in host memory. Calls with another `lora_scale` add the difference, and
     calls without identity subtract the LoRA; both are exact up to rounding. Raise ValueError if the weights are meta
-    tensors (sequential CPU offload).
+    tensors (sequential CPU offload), or of few bits.
     """
 
     def __init__(self, layers: Iterable[Any], processors: Iterable[Any], scale: float = 1.0) -> None:
@@ -28,6 +28,11 @@ class FoldedLoRA:
         for layer, processor in pairs:
             for name in processor.foldable:
                 weight = linear_of(layer, name).weight
+                if not weight.is_floating_point():
+                    raise ValueError(
+                        f"LoRA cannot be folded into weights of {weight.dtype}: draw without folding, which takes "
+                        "slightly longer"
+                    )
                 if weight.is_meta or getattr(processor, f"{name}_lora").up.weight.is_meta:
                     raise ValueError("LoRA cannot be folded under sequential CPU offload: fold first, then offload")
         with torch.no_grad():

@@ -212,5 +212,5 @@ def test_bad_input_is_named(
 
 
 def test_windows_are_for_other_bases(schnell: DynamicIDFluxPipeline, faces: list[Face]) -> None:
-    with pytest.raises(ValueError, match="this base draws several people in regions of one picture"):
+    with pytest.raises(ValueError, match="draws several people in regions of one picture: give boxes"):
         draw(schnell, faces=faces, window_prompts=["a man", "a woman"], height=64, width=128)
