@@ -9,9 +9,9 @@ from typing import Any
 
 # Threads of OpenMP (torch, BLAS, faiss) wait for each other in a loop of some 300,000 rounds. Beside another busy
 # process it takes the processor from the thread that is waited for. After a short loop they sleep; without any, a step
-# on an idle machine takes a third longer (benchmarks/neighbours.py). Read when torch is imported.
+# on an idle machine takes up to three quarters longer (benchmarks/neighbours.py). Read when torch is imported.
 _SPIN = "GOMP_SPINCOUNT"
-_ALONE, _BESIDE = "3000", "300"
+_ALONE, _BESIDE = "6000", "0"
 # The processes of a launcher such as torchrun on this machine.
 _PROCESSES = "LOCAL_WORLD_SIZE"
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")

@@ -12,6 +12,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+Sampler = Literal["ddim", "dpm", "euler", "lcm"]
+
 
 class Conventions(BaseModel):
     """A complete set of conventions: frozen; unknown keys, missing ones and other types are refused.
@@ -50,7 +52,7 @@ class Conventions(BaseModel):
     boost_one_person: bool
     # Read where a request has none.
     negative_prompt: str
-    sampler: Literal["ddim", "dpm", "euler"] | None
+    sampler: Sampler | None
     steps: int | None
     guidance: float | None
     guidance_rescale: float | None

@@ -56,7 +56,10 @@ def generate(
     number: Annotated[int, option("Number of pictures, with seeds from --seed on.", min=1, max=1000)] = 1,
     width: Annotated[int | None, option("Width in pixels; by default what the base knows best.", min=32)] = None,
     height: Annotated[int | None, option("Height in pixels, likewise.", min=32)] = None,
-    sampler: Annotated[str | None, option("ddim, dpm (DPM-Solver++) or euler; by default that of the base.")] = None,
+    sampler: Annotated[
+        str | None,
+        option("ddim, dpm (DPM-Solver++), euler or lcm (consistency models, few steps); by default that of the base."),
+    ] = None,
     steps: Annotated[int | None, option("Denoising steps; default: serve.steps.", min=1, max=1000)] = None,
     guidance: Annotated[float | None, option("Guidance scale; default: evaluate.guidance.", min=0)] = None,
     scale: Annotated[float, option("Strength of the identity; at 0 the references have no effect.")] = 1.0,

@@ -37,7 +37,10 @@ _SOLVERS = {
     "ddim": "DDIMScheduler",
     "dpm": "DPMSolverMultistepScheduler",
     "euler": "EulerDiscreteScheduler",
+    "lcm": "LCMScheduler",
 }
+# Samplers that add noise in every step.
+_NOISY = ("lcm",)
 _FLOW_SOLVERS = {"euler": "FlowMatchEulerDiscreteScheduler"}
 # Parameters of the section that an adapter's conventions may fix, and all that a picture depends on.
 _FIXED = ("sampler", "steps", "guidance", "guidance_rescale", "boost", "boost_steps", "layout_steps")
@@ -295,8 +298,10 @@ class CellRenderer:
 
         first = specs[0]
         width, height = picture_size(self.resolution, first.people, self._known, self.params.layout)
+        # On the CPU, so that a picture starts from the same noise on every device.
+        generators = [torch.Generator("cpu").manual_seed(spec.noise) for spec in specs]
         arguments: dict[str, Any] = {
-            "latents": torch.stack([self._noise(spec.noise, width, height) for spec in specs]),
+            "latents": torch.stack([self._noise(one, width, height) for one in generators]),
             "num_inference_steps": self.params.steps,
             "guidance_scale": self.params.guidance if first.guidance is None else first.guidance,
             "guidance_rescale": self.params.guidance_rescale,
@@ -304,6 +309,8 @@ class CellRenderer:
             "width": width,
             "output_type": "np",
         }
+        if self.params.sampler in _NOISY:
+            arguments["generator"] = generators
         if self._conventions.negative_prompt:
             arguments["negative_prompt"] = [self._conventions.negative_prompt] * len(specs)
         has_gate = first.tokens is not None and first.gate and first.scale != 0
@@ -326,11 +333,10 @@ class CellRenderer:
         gates = done.gate_maps if shows_gate else [None] * len(specs)
         return [DrawnPicture(image, gate) for image, gate in zip(images, gates, strict=True)]
 
-    def _noise(self, seed: int, width: int, height: int) -> Any:
+    def _noise(self, generator: Any, width: int, height: int) -> Any:
         import torch
 
         factor = self.pipe.vae_scale_factor
         shape = (self.pipe.vae.config.latent_channels, height // factor, width // factor)
-        # On the CPU, so that a picture starts from the same noise on every device.
-        noise = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32)
+        noise = torch.randn(shape, generator=generator, dtype=torch.float32)
         return noise.to(self.pipe.denoiser.device, self.pipe.denoiser.dtype)

@@ -82,8 +82,8 @@ class Model:
         in [0, 1]. `strength` (0 to 1.5), `yaw`, `pitch`, `roll` (degrees) and `driving` (a photo of anybody, whose
         expression and pose are taken): none, or one for each person, None for nothing. `seed`: from 0 to 2⁶³ − 1; the
         same call gives the same picture. `sampling`: `width` and `height` (pixels, multiples of 8), `steps` (at least
-        1), `guidance` (at least 0), `negative_prompt`, `sampler` ("ddim", "dpm" or "euler"), `scale` (strength of the
-        identity, 1.0); defaults are those of the parameters and the base.
+        1), `guidance` (at least 0), `negative_prompt`, `sampler` ("ddim", "dpm", "euler" or "lcm"), `scale` (strength
+        of the identity, 1.0); defaults are those of the parameters and the base.
 
         Raises UserError, with what to change, where `dynamicid generate` ends with exit code 2: a photo without one
         clear face, a face prompt that contradicts itself, too many people for the base, a value out of its range.

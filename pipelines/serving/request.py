@@ -8,8 +8,9 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
+from model.face.conventions import Sampler
 from model.face.face import MAX_REFERENCES
 from model.face.face_prompts import parse_request
 from model.face.target_motion import TargetMotion
@@ -35,7 +36,7 @@ _DATA_URL = re.compile(r"data:[^,;]{0,100}(;[^,;]{0,100}){0,4};base64,", re.IGNO
 _URL_SAFE = str.maketrans("-_", "+/")
 # Above these a picture is noise.
 MAX_GUIDANCE, MAX_SCALE = 30.0, 2.0
-SAMPLERS = ("ddim", "dpm", "euler")
+SAMPLERS: tuple[str, ...] = get_args(Sampler)
 # Sides in pixels; the base decides how much larger than its own pictures may be.
 _SIDES = (32, 4096)
 
@@ -163,7 +164,7 @@ def read_row(row: Mapping[str, Any], limits: Serve) -> DrawRequest:
     `references`: base64 pictures, one per person, or a list of several of one person; `prompt`: text; optionally
     `face_prompts` and `boxes` (y0, x0, y1, x1 in [0, 1]), one per person; `faces` (0: the only one), as `references`;
     `seed`, a whole number from 0; `negative_prompt`; `width` and `height` in pixels, 0 for the base's; `number` of
-    pictures; `sampler`, ddim, dpm or euler; one per person: `strength`, `yaw`, `pitch`, `roll`, numbers or None,
+    pictures; `sampler`, ddim, dpm, euler or lcm; one per person: `strength`, `yaw`, `pitch`, `roll`, numbers or None,
     `driving`, base64 pictures or "", `driving_faces`, 0 for the only one.
     """
     check_columns(row)

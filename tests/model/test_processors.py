@@ -121,4 +121,4 @@ def test_every_command_lets_threads_sleep_while_they_wait(project: Path, given: 
         text=True,
         check=True,
     )
-    assert done.stdout.split()[-1] in (("300", "3000") if given is None else (given,))
+    assert done.stdout.split()[-1] in (("0", "6000") if given is None else (given,))

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from model.face.conventions import Sampler
 from pipelines.core.sections.section import Section
 
 
@@ -49,7 +50,7 @@ class Conventions(Section):
     layout_steps: int | None = Field(None, ge=0, description="As evaluate.layout_steps, in its place.")
     boost_one_person: bool | None = Field(None, description="Boost the box of a single person, too.")
     negative_prompt: str | None = Field(None, description="Negative prompt where a request has none.")
-    sampler: Literal["ddim", "dpm", "euler"] | None = Field(None, description="As evaluate.sampler, in its place.")
+    sampler: Sampler | None = Field(None, description="As evaluate.sampler, in its place.")
     steps: int | None = Field(None, ge=1, description="As evaluate.steps, in its place.")
     guidance: float | None = Field(None, description="As evaluate.guidance, in its place.")
     guidance_rescale: float | None = Field(None, ge=0, le=1, description="As evaluate.guidance_rescale, in its place.")

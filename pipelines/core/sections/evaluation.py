@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from model.face.conventions import Sampler
 from pipelines.core.sections.face_networks import FaceClassifier, FaceNetwork, FaceRegressor
 from pipelines.core.sections.section import Count, Domain, Section, Share
 
@@ -108,8 +109,9 @@ class Evaluate(Section):
     guidance_rescale: Share = Field(
         0.0, description="How far guided predictions are rescaled to the unguided contrast (Lin et al., WACV 2024)."
     )
-    sampler: Literal["ddim", "dpm", "euler"] = Field(
-        "ddim", description="Sampler: DDIM, DPM-Solver++ or Euler's method; FLUX.1 has only the last."
+    sampler: Sampler = Field(
+        "ddim",
+        description="Sampler: DDIM, DPM-Solver++, Euler's method (FLUX.1 has only this), or LCM's, for few steps.",
     )
     batch_size: int = Field(16, description="Pictures generated at once.")
     processes: Count = Field(

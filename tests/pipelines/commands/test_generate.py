@@ -267,7 +267,7 @@ def test_size_number_sampler_and_the_face_that_is_meant(
     assert "it knows 64 x 64" in wide.stderr
     assert "width 90: expected a multiple of 8 from 32 to 4096" in refused(draw("x.png", *first, "--width", "90"))
     assert "512 x 64 pixels: more than 4 times the 64 x 64" in refused(draw("x.png", *first, "--width", "512"))
-    assert "sampler heun: expected one of ddim, dpm, euler" in refused(draw("x.png", *first, "--sampler", "heun"))
+    assert "sampler heun: expected one of ddim, dpm, euler, lcm" in refused(draw("x.png", *first, "--sampler", "heun"))
     crowd = refused(draw("x.png", *first, *second, *first))
     assert "3 people: the base was trained on 2 in a picture at most" in crowd
     assert "everybody is drawn in one picture, not in a window each: prompt 'a photo of a person" in crowd

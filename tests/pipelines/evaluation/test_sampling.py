@@ -38,6 +38,21 @@ def test_rescaling_takes_the_contrast_that_guidance_adds(params: Params, project
     assert off[0] > off[1] > off[2]
 
 
+def test_a_sampler_that_adds_noise_draws_each_picture_the_same_in_any_batch(params: Params, project: Path) -> None:
+    weights = project / "model" / "foundation" / "weights"
+    pipe = DynamicIDPipeline.from_folders(weights / "sd", weights / "image_encoder")
+
+    def drawn(sampler: str, batch: int) -> np.ndarray:
+        changed = {"sampler": sampler, "steps": 3, "batch_size": batch}
+        renderer = CellRenderer(pipe, params.evaluate.model_copy(update=changed), 64)
+        return np.stack([one.image for one in renderer.draw(SPECS)]).astype(int)
+
+    first = drawn("lcm", 4)
+    assert np.array_equal(first, drawn("lcm", 4))
+    assert np.abs(first - drawn("lcm", 1)).max() <= 1
+    assert np.abs(first - drawn("ddim", 4)).max() > 5
+
+
 def test_another_base_is_drawn_with_on_request_and_both_are_named(
     params: Params, adapter_folder: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -311,7 +311,7 @@ def test_what_is_wrong_with_a_list_of_references_is_named(
         ({"height": True}, "height: True"),
         ({"number": 3}, "number: 3; expected a number from 1 to 2"),
         ({"number": 2, "seed": 2**63 - 1}, "number 2: expected at least 1, with seeds from"),
-        ({"sampler": "heun"}, "sampler heun: expected one of ddim, dpm, euler"),
+        ({"sampler": "heun"}, "sampler heun: expected one of ddim, dpm, euler, lcm"),
         ({"sampler": 3}, "sampler: int; expected text"),
         ({"faces": [1, 2]}, "2 faces for 1 person"),
         ({"faces": [-1]}, "faces: expected a whole number per reference"),
