@@ -32,6 +32,7 @@ from model.network.denoisers import attention_layers
 
 _PROJECT = Path(__file__).resolve().parents[1]
 _RESAMPLES = 2000
+_SOLVERS = ("DDIM", "DPMSolverMultistep", "UniPCMultistep", "DEISMultistep", "LCM")
 
 
 class Way(NamedTuple):
@@ -52,21 +53,13 @@ class Way(NamedTuple):
 
 def ways(steps: int, few: Sequence[int]) -> list[Way]:
     """Return DDIM with all steps first, then every solver with few."""
-    trailing: dict[str, Any] = {"timestep_spacing": "trailing"}
     found = [Way("DDIM", steps)]
     found += [Way("DDIM", steps, {}, "attention from", at) for at in (steps // 4, steps // 2)]
     if importlib.util.find_spec("DeepCache") is not None:
         found += [Way("DDIM", steps, {}, "features every", each) for each in (2, 3, 5)]
     for count in few:
-        found += [
-            Way("DDIM", count),
-            Way("DDIM", count, trailing),
-            Way("DPMSolverMultistep", count, trailing),
-            Way("DPMSolverMultistep", count, {**trailing, "solver_order": 3}),
-            Way("UniPCMultistep", count, trailing),
-            Way("DEISMultistep", count, trailing),
-            Way("LCM", count),
-        ]
+        found += [Way(solver, count) for solver in _SOLVERS]
+        found.append(Way("DPMSolverMultistep", count, {"solver_order": 3}))
     return found
 
 

@@ -21,7 +21,7 @@ from tests.random_networks import random_adapter
 def test_the_first_way_has_all_steps_and_every_solver_is_tried_with_few() -> None:
     found = ways(20, [4, 8])
     assert (found[0].name, found[1].name) == ("DDIM 20", "DDIM 20 attention from 5")
-    assert Counter(one.steps for one in found if not one.keeping) == {20: 1, 4: 7, 8: 7}
+    assert Counter(one.steps for one in found if not one.keeping) == {20: 1, 4: 6, 8: 6}
     assert len({one.name for one in found}) == len(found)
 
 
