@@ -12,8 +12,6 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-Sampler = Literal["ddim", "dpm", "euler", "lcm"]
-
 
 class Conventions(BaseModel):
     """A complete set of conventions: frozen; unknown keys, missing ones and other types are refused.
@@ -52,7 +50,7 @@ class Conventions(BaseModel):
     boost_one_person: bool
     # Read where a request has none.
     negative_prompt: str
-    sampler: Sampler | None
+    sampler: Literal["ddim", "dpm", "euler", "lcm"] | None
     steps: int | None
     guidance: float | None
     guidance_rescale: float | None

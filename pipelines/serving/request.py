@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, get_args
 
-from model.face.conventions import Sampler
 from model.face.face import MAX_REFERENCES
 from model.face.face_prompts import parse_request
 from model.face.target_motion import TargetMotion
 from pipelines.core.errors import UserError
 from pipelines.core.sections.operations import Serve
+from pipelines.core.sections.section import Sampler
 from pipelines.core.words import counted
 from pipelines.serving.motion_request import COLUMNS as MOTION
 from pipelines.serving.motion_request import check_motions, described, listed, motions_of

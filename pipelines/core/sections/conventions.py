@@ -6,8 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from model.face.conventions import Sampler
-from pipelines.core.sections.section import Section
+from pipelines.core.sections.section import Sampler, Section
 
 
 class Conventions(Section):

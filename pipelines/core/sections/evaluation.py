@@ -6,9 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from model.face.conventions import Sampler
 from pipelines.core.sections.face_networks import FaceClassifier, FaceNetwork, FaceRegressor
-from pipelines.core.sections.section import Count, Domain, Section, Share
+from pipelines.core.sections.section import Count, Domain, Sampler, Section, Share
 
 
 class JudgeBounds(Section):

@@ -12,6 +12,7 @@ Count = Annotated[int, Field(ge=1)]
 ChannelOrder = Literal["rgb", "bgr"]
 # What a network knows.
 Domain = Literal["drawn", "photograph", "any"]
+Sampler = Literal["ddim", "dpm", "euler", "lcm"]
 
 
 class Section(BaseModel):
