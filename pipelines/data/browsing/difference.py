@@ -11,8 +11,10 @@ from pipelines.data.export.rows import LABELS, Selection
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 _LABELS = (*LABELS, "domain", "file_name")
+_BATCH = 8192
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,14 @@ def compare(before: Sequence[str], after: Sequence[str], wanted: Selection) -> D
     """Compare two versions, given by their Parquet files.
 
     A row is the same row where the bytes of its photo are the same; of several with the same bytes, where its file name
-    is the same, too. Rows that `wanted` does not take are in neither.
+    is the same, too. Rows that `wanted` does not take are in neither. Rows of files that both versions have are
+    counted, and do not differ: memory is that of the other files.
     """
     import pandas as pd
 
-    old, new = _frame(before, wanted), _frame(after, wanted)
+    shared = frozenset(before) & frozenset(after)
+    old, rows_old, people_old = _read(before, wanted, shared)
+    new, rows_new, people_new = _read(after, wanted, shared)
     same = old.merge(new, on=["image_id", "file_name", "turn"], suffixes=("_old", "_new"))
     # Rows with the same bytes under another name, in their order.
     rest_old = old[~old["row"].isin(same["row_old"])].copy()
@@ -78,9 +83,8 @@ def compare(before: Sequence[str], after: Sequence[str], wanted: Selection) -> D
     both = pd.concat([same.drop(columns="file_name"), renamed]) if len(renamed) else same
     removed = old[~old["row"].isin(both["row_old"])]
     added = new[~new["row"].isin(both["row_new"])]
-    people_old, people_new = set(old["identity"].dropna()), set(new["identity"].dropna())
     return Difference(
-        rows=(len(old), len(new)),
+        rows=(rows_old, rows_new),
         people=(len(people_old), len(people_new)),
         added=[_change(row, after=row["row"]) for row in added.to_dict("records")],
         removed=[_change(row, before=row["row"]) for row in removed.to_dict("records")],
@@ -91,28 +95,48 @@ def compare(before: Sequence[str], after: Sequence[str], wanted: Selection) -> D
     )
 
 
-def _frame(files: Sequence[str], wanted: Selection) -> pd.DataFrame:
-    """Return labels and numbers of the rows that `wanted` takes; `turn` counts rows of the same bytes and name."""
+def _read(files: Sequence[str], wanted: Selection, shared: frozenset[str]) -> tuple[pd.DataFrame, int, set[str]]:
+    """Return labels and numbers of the rows that `wanted` takes, and of all files the number of such rows and people.
+
+    Of `shared` files, the rows are counted only. `turn` counts rows of the same bytes and name.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     columns = ["image_id", *dict.fromkeys(_LABELS)]
-    tables = []
+    kept: list[pa.RecordBatch] = []
+    numbers: list[int] = []
+    people: set[str] = set()
+    start = count = 0
     for file in files:
         with pq.ParquetFile(file, pre_buffer=False) as opened:
             names = [name for name in columns if name in opened.schema_arrow.names]
-            table = opened.read(columns=names)
-        for name in columns:
-            if name not in names:
-                table = table.append_column(name, pa.nulls(table.num_rows, pa.string()))
-        tables.append(table.select(columns))
-    whole = pa.concat_tables(tables)
-    taken = [wanted.takes(row) for batch in whole.to_batches(8192) for row in batch.to_pylist()]
-    frame: pd.DataFrame = whole.to_pandas(deduplicate_objects=True)
-    frame["row"] = range(len(frame))
-    frame = frame[taken].copy()
+            for batch in opened.iter_batches(_BATCH, columns=names):
+                rows = batch.to_pylist()
+                taken = [wanted.takes({**dict.fromkeys(columns), **row}) for row in rows]
+                people.update(
+                    row["identity"] for row, take in zip(rows, taken, strict=True) if take and row["identity"]
+                )
+                count += sum(taken)
+                if file not in shared:
+                    kept.append(_of_all(batch, columns).filter(pa.array(taken)))
+                    numbers += [start + number for number, take in enumerate(taken) if take]
+                start += len(rows)
+    schema = pa.schema([(name, pa.string()) for name in columns])
+    frame: pd.DataFrame = pa.Table.from_batches(kept, schema).to_pandas(deduplicate_objects=True)
+    frame["row"] = numbers
     frame["turn"] = frame.groupby(["image_id", "file_name"], dropna=False).cumcount()
-    return frame
+    return frame, count, people
+
+
+def _of_all(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
+    """Return a batch of all columns, text, null where a file has none."""
+    import pyarrow as pa
+
+    names = batch.schema.names
+    none = pa.nulls(batch.num_rows, pa.string())
+    values = [batch.column(name).cast(pa.string()) if name in names else none for name in columns]
+    return pa.RecordBatch.from_arrays(values, names=list(columns))
 
 
 def _changed(both: pd.DataFrame) -> list[RowChange]:

@@ -9,6 +9,8 @@ import pytest
 
 from pipelines.core.row_schemas import DATASET_SCHEMA
 from pipelines.core.sections.data import Rights
+from pipelines.data.browsing import difference
+from pipelines.data.browsing.difference import _of_all as of_all
 from pipelines.data.browsing.difference import compare
 from pipelines.data.export.rows import Selection
 from tests.pipelines.photos import Row, dataset_row, write_shards
@@ -79,3 +81,27 @@ def test_a_forgotten_person_is_named_nowhere(tmp_path: Path) -> None:
     after = [row for row in BEFORE if row["identity"] != "c"]
     found = compare(version(tmp_path / "one", BEFORE), version(tmp_path / "two", after), wanted)
     assert (found.removed, found.people_removed, found.left_out) == ([], [], {"forgotten": 2})
+
+
+def test_rows_of_files_that_both_versions_have_are_counted_and_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A week adds files to those of the week before; row numbers go on through the files that are not held."""
+    before = version(tmp_path / "one", BEFORE)
+    new = version(tmp_path / "two", [photo("d/1.jpg", b"6", "d"), photo("a/1.jpg", b"1", "a")])
+    wanted = Selection(Rights())
+    found = compare(before, [*before, *new], wanted)
+    assert [(one.file_name, one.identity, one.after) for one in found.added] == [
+        ("d/1.jpg", "d", 5),
+        ("a/1.jpg", "a", 6),
+    ]
+    assert (found.removed, found.changed, found.rows) == ([], [], (4, 6))
+    assert (found.people, found.people_added, found.left_out) == ((3, 4), ["d"], {"consent denied": 2})
+    back = compare([*before, *new], before[:1], Selection(Rights()))
+    assert sorted(one.file_name for one in back.removed) == ["a/1.jpg", "b/1.jpg", "c/1.jpg", "d/1.jpg"]
+    held = []
+    monkeypatch.setattr(
+        difference, "_of_all", lambda batch, columns: held.append(batch.num_rows) or of_all(batch, columns)
+    )
+    compare(before, [*before, *new], Selection())
+    assert sum(held) == 2
