@@ -37,7 +37,13 @@ REPLACED = {
     "--data DIR": "--data data/faces",
 }
 # Photos that the guides name, and those of drawn people that stand for them.
-PHOTOS = {"a.jpg": "demo-00000/1", "a1.jpg": "demo-00000/1", "a2.jpg": "demo-00000/2", "b.jpg": "demo-00001/1"}
+PHOTOS = {
+    "a.jpg": "demo-00000/1",
+    "a1.jpg": "demo-00000/1",
+    "a2.jpg": "demo-00000/2",
+    "b.jpg": "demo-00001/1",
+    "group.jpg": "demo-00001/2",
+}
 # Nobody has the networks of `sd15` here.
 CODES = {"dynamicid doctor --profile sd15": 1}
 

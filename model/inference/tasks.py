@@ -100,6 +100,13 @@ class _MeasuringUNet:
         return self._unet(sample, *arguments, **keywords)
 
 
+def inpainting_of(pipe: IdentityPipeline) -> Any:
+    """Return the class of diffusers that paints into a picture with the base of `pipe`."""
+    family = next(kind for kind in TASKS if isinstance(pipe, kind))
+    name = next(name for name in TASKS[family] if name.endswith("InpaintPipeline") and "ControlNet" not in name)
+    return getattr(diffusers, name)
+
+
 def for_task(pipe: IdentityPipeline, pipeline: type, **parts: Any) -> Any:
     """Return a pipeline of another class of diffusers, with the base, the adapter and the people of `pipe`.
 

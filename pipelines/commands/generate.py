@@ -50,6 +50,13 @@ def generate(
             metavar="FILE",
         ),
     ] = None,
+    into: Annotated[
+        str | None,
+        option(
+            "A picture of any size, and the box (0 to 1) of the head, with its hair, that is painted anew in it.",
+            metavar="FILE@y0,x0,y1,x1",
+        ),
+    ] = None,
     adapter: AdapterChoice = None,
     negative_prompt: Annotated[str | None, option("What the picture must not show.")] = None,
     seed: Annotated[int, option("Random seed; the same seed gives the same picture.", min=0, max=2**63 - 1)] = 0,
@@ -106,6 +113,7 @@ def generate(
         driving=tuple(
             None if one is None else Reference(str(one[0]), _read(one[0], str(one[0]), "--driving")) for one in drivers
         ),
+        **_given(into, gate_map),
         driving_faces=tuple(one and one[1] for one in drivers) if any(one and one[1] for one in drivers) else (),
     )
     for text in request.face_prompts:
@@ -139,7 +147,7 @@ def generate(
     emit({**(made[0] if number == 1 else {"pictures": made}), **drawn_with, **generator.other_base})
 
 
-def split_reference(text: str) -> tuple[list[tuple[Path, int | None]], Box | None]:
+def split_reference(text: str, name_of_option: str = "--reference") -> tuple[list[tuple[Path, int | None]], Box | None]:
     """Split `a.jpg#2+b.jpg@y0,x0,y1,x1` into the files of a person, each with its face from the left, and the box.
 
     Both are None where they are not given. Names may hold +, # and @: what exists as a file is one.
@@ -152,7 +160,9 @@ def split_reference(text: str) -> tuple[list[tuple[Path, int | None]], Box | Non
         try:
             y0, x0, y1, x1 = (float(number) for number in numbers.split(","))
         except ValueError:
-            raise UserError(f"--reference {text}: no such file, and {numbers!r} is not a box y0,x0,y1,x1") from None
+            raise UserError(
+                f"{name_of_option} {text}: no such file, and {numbers!r} is not a box y0,x0,y1,x1"
+            ) from None
         box = (y0, x0, y1, x1)
     photos, rest = [], name.split("+")
     while rest:
@@ -162,6 +172,20 @@ def split_reference(text: str) -> tuple[list[tuple[Path, int | None]], Box | Non
         photos.append(_photo("+".join(rest[:end])))
         rest = rest[end:]
     return photos, box
+
+
+def _given(into: str | None, gate_map: Path | None) -> dict[str, Any]:
+    """Return the picture to paint into and the box, of a request; nothing without one."""
+    from pipelines.serving.request import Reference
+
+    if into is None:
+        return {}
+    photos, box = split_reference(into, "--into")
+    if len(photos) != 1 or photos[0][1] is not None or box is None:
+        raise UserError(f"--into {into}: expected FILE@y0,x0,y1,x1, one picture and the box of a head in it")
+    if gate_map is not None:
+        raise UserError("--gate-map: its map would be that of the painted part; leave it out with --into")
+    return {"into": Reference(str(photos[0][0]), _read(photos[0][0], into, "--into")), "area": box}
 
 
 def _photo(name: str) -> tuple[Path, int | None]:

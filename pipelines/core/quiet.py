@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 
@@ -22,5 +23,7 @@ def silence_libraries() -> None:
     """Turn off what libraries print besides errors; environment variables that the user has set are kept."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    # Where it is installed, diffusers imports it at every start, and it names a package that it could do without.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     for category in (FutureWarning, DeprecationWarning, UserWarning):
         warnings.filterwarnings("ignore", category=category, module=rf"({'|'.join(_LIBRARIES)})(\.|$)")

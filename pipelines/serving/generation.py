@@ -32,6 +32,7 @@ from pipelines.core.words import counted
 from pipelines.data.faces.calibration import Recogniser, recogniser_of
 from pipelines.data.faces.face_inputs import FaceInputs
 from pipelines.data.faces.record import FaceRecord
+from pipelines.serving.given_picture import painting
 from pipelines.serving.request import Box, DrawRequest, Reference
 
 # The largest face of a reference is used only where it has at least this many times the area of any other.
@@ -164,6 +165,16 @@ class Generator:
         # Published code boosts the box of one person, too.
         regions = max(people, 2) if ways.boost_one_person and request.boxes else 1 if windows else people
         pipeline = self._pipeline if request.sampler is None else with_sampler(self._pipeline, request.sampler)
+        sized = {"height": height, "width": width, "guidance_rescale": settings.guidance_rescale}
+        if request.into is not None:
+            pipeline, sized = painting(
+                pipeline,
+                request,
+                side=self._side,
+                rescale=settings.guidance_rescale,
+                limits=self._params.preprocess,
+                networks=self._networks,
+            )
         done = pipeline(
             request.prompt,
             faces=faces,
@@ -175,9 +186,7 @@ class Generator:
             negative_prompt=request.negative_prompt or ways.negative_prompt or None,
             num_inference_steps=steps,
             guidance_scale=settings.guidance if request.guidance is None else request.guidance,
-            guidance_rescale=settings.guidance_rescale,
-            height=height,
-            width=width,
+            **sized,
             generator=torch.Generator("cpu").manual_seed(request.seed),
             return_gate_maps=gate_map,
             callback_on_step_end=None if on_step is None else _step_callback(on_step, steps),

@@ -64,6 +64,7 @@ class DrawRequest:
     `seed` on. `steps`, `guidance`, `sampler`, `width`, `height`: None for the values of parameters and base.
     `motions`, `driving`, `driving_faces`: none, or one per person: what is asked beyond a face prompt, the photo whose
     expression and pose are taken, and the number of the face in it that is meant; None for nothing.
+    `into`, `area`: a given picture of any size, and the box in it in which the one person's head is painted.
     """
 
     references: tuple[References, ...]
@@ -83,6 +84,8 @@ class DrawRequest:
     motions: tuple[TargetMotion | None, ...] = ()
     driving: tuple[Reference | None, ...] = ()
     driving_faces: tuple[FaceNumber, ...] = ()
+    into: Reference | None = None
+    area: Box | None = None
 
     @property
     def people(self) -> list[list[tuple[Reference, FaceNumber]]]:
@@ -134,7 +137,14 @@ class DrawRequest:
                 raise UserError(str(error)) from None
         check_motions(self.motions, self.driving, self.driving_faces, self.face_prompts)
         self._check_sampling()
-        for y0, x0, y1, x1 in self.boxes:
+        if (self.into is None) != (self.area is None):
+            raise UserError("a given picture and the box to paint: expected both, or none")
+        if self.into is not None and (people > 1 or self.boxes or self.width or self.height):
+            raise UserError(
+                f"{self.into.name}: one person is painted into a given picture, in its own size; leave out other "
+                "references, their boxes, width and height"
+            )
+        for y0, x0, y1, x1 in (*self.boxes, *filter(None, [self.area])):
             shown = f"box {y0:g},{x0:g},{y1:g},{x1:g}"
             if not all(0 <= edge <= 1 for edge in (y0, x0, y1, x1)):
                 raise UserError(f"{shown}: expected y0,x0,y1,x1 between 0 and 1")

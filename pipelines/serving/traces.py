@@ -17,7 +17,7 @@ from pipelines.serving.request import DrawRequest, Reference
 
 VARIABLE = "DYNAMICID_TRACES"
 _DIGITS = 12
-_PHOTOS = ("references", "driving")
+_PHOTOS = ("references", "driving", "into")
 
 
 @contextmanager
@@ -48,6 +48,7 @@ def described(request: DrawRequest) -> dict[str, Any]:
         **asked,
         "references": photos,
         **({"driving": driving} if driving else {}),
+        **({} if request.into is None else {"into": _photo(request.into)}),
     }  # the list of traces shows where this begins
 
 
