@@ -171,6 +171,7 @@ class Generator:
                 pipeline,
                 request,
                 side=self._side,
+                guidance=settings.guidance if request.guidance is None else request.guidance,
                 rescale=settings.guidance_rescale,
                 limits=self._params.preprocess,
                 networks=self._networks,

@@ -21,15 +21,16 @@ def painting(
     request: DrawRequest,
     *,
     side: int,
+    guidance: float,
     rescale: float,
     limits: Preprocess,
     networks: list[NetworkDomain],
 ) -> tuple[Any, dict[str, Any]]:
     """Return the inpainting pipeline for a request with `into`, and the arguments that it takes for its picture.
 
-    `side`: of the base's pictures, in pixels; `rescale`: evaluate.guidance_rescale, where the pipeline has it. What is
-    drawn has the size of the given picture. Raise UserError for a picture that cannot be read, a box of a few pixels,
-    and a photograph for networks that know drawings.
+    `side`: of the base's pictures, in pixels; `guidance`, `rescale`: those of the call, the latter where the pipeline
+    has it. What is drawn has the size of the given picture. Raise UserError for a picture that cannot be read, a box of
+    a few pixels, a photograph for networks that know drawings, and guidance that the pipeline has not.
     """
     import numpy as np
     from PIL import Image
@@ -40,6 +41,12 @@ def painting(
 
     if request.into is None or request.area is None:
         raise ValueError("a request without a given picture")
+    embedded = pipeline.batched_guidance or pipeline.denoiser.config.guidance_embeds
+    if not pipeline.batched_guidance and (request.negative_prompt or (guidance > 1 and not embedded)):
+        raise UserError(
+            f"{request.into.name}: this base paints into a picture without classifier-free guidance; give guidance 1, "
+            "and no negative prompt"
+        )
     try:
         found = decode(request.into.photo, max_pixels=limits.max_pixels, min_side=1, working_side=limits.max_pixels)
     except Undecodable as error:
