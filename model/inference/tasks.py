@@ -33,6 +33,8 @@ TASKS: dict[type[IdentityPipeline], tuple[str, ...]] = {
     ),
     FluxPeople: ("FluxImg2ImgPipeline", "FluxInpaintPipeline", "FluxControlNetPipeline"),
 }
+# What no class of diffusers is made with.
+_OURS = ("adapter", "base_fingerprint", "crop_processor", "image_encoder", "_progress_bar_config")
 
 
 class Task(IdentityPipeline):
@@ -119,7 +121,7 @@ def for_task(pipe: IdentityPipeline, pipeline: type, **parts: Any) -> Any:
         raise ValueError(
             f"{pipeline.__name__}: no people can be put into it; expected one of {', '.join(TASKS[family])}"
         )
-    parameters = dict(inspect.signature(pipeline).parameters.items())
+    parameters = dict(inspect.signature(pipeline).parameters)
     if unknown := sorted(set(parts) - set(parameters)):
         raise ValueError(f"{pipeline.__name__} has no {', '.join(unknown)}; expected of {', '.join(parameters)}")
     own = {"add_watermarker": getattr(pipe, "watermark", None) is not None, **pipe.config}
@@ -135,6 +137,3 @@ def for_task(pipe: IdentityPipeline, pipeline: type, **parts: Any) -> Any:
         made.control = made.__dict__.pop("adapter")
     made.__dict__.update({name: pipe.__dict__[name] for name in _OURS if name in pipe.__dict__})
     return made
-
-
-_OURS: tuple[str, ...] = ("adapter", "base_fingerprint", "crop_processor", "image_encoder", "_progress_bar_config")
